@@ -1,0 +1,1 @@
+"""Services, checks, probes and their history: the first job of wsmon."""

@@ -1,0 +1,61 @@
+"""Vendor adapters, one module each. Found by name, never by import order.
+
+``get("stripe")`` imports ``providers.stripe`` and returns its ``PROVIDER``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from providers.base import Kind, Provider
+
+
+class UnknownProvider(LookupError):
+    """No module of that name under ``providers/``."""
+
+
+class UnknownKind(LookupError):
+    """The provider does not offer that kind of check."""
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The slugs of every provider, sorted."""
+    modules = (info.name for info in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in modules if _load(name) is not None))
+
+
+@cache
+def get(slug: str) -> Provider:
+    """Return a provider by slug; raise :class:`UnknownProvider`."""
+    known = {info.name for info in pkgutil.iter_modules(__path__)}
+    provider = _load(slug) if slug in known else None
+    if provider is None:
+        raise UnknownProvider(slug)
+    return provider
+
+
+def kinds(provider: Provider) -> dict[str, Kind]:
+    """Every kind a service of ``provider`` may use: its own, and the generic ones."""
+    offered: dict[str, Kind] = {}
+    for slug in names():
+        other = get(slug)
+        if other.generic:
+            offered.update(other.kinds)
+    return offered | dict(provider.kinds)
+
+
+def kind(provider: Provider, name: str) -> Kind:
+    """Return one kind of check; raise :class:`UnknownKind`."""
+    try:
+        return kinds(provider)[name]
+    except KeyError:
+        raise UnknownKind(name) from None
+
+
+def _load(name: str) -> Provider | None:
+    module = importlib.import_module(f"{__name__}.{name}")
+    found = getattr(module, "PROVIDER", None)
+    return found if isinstance(found, Provider) else None

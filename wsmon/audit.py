@@ -1,0 +1,93 @@
+"""The audit trail: every action of a person, a token or wsmon itself leaves one row."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractUser
+from django.http import HttpRequest
+
+from wsmon.models import ApiToken, AuditEntry
+from wsmon.redact import redact, redact_json
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts. ``user`` is ``None`` for tokens and for wsmon itself; ``name`` outlives the account."""
+
+    user: AbstractUser | None
+    name: str
+    address: str | None = None
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> Actor:
+        """Return who sent ``request``: its token if it carried one, else the session's user."""
+        address = address_of(request)
+        token = getattr(request, "api_token", None)
+        if isinstance(token, ApiToken):
+            return cls(None, f"token:{token.name}", address)
+        user = getattr(request, "user", None)
+        if isinstance(user, AbstractUser) and user.is_authenticated:
+            return cls(user, user.get_username(), address)
+        return cls(None, "anonymous", address)
+
+    @classmethod
+    def system(cls, name: str) -> Actor:
+        """Return wsmon itself, e.g. ``Actor.system("housekeeping")``, or a command run on its host."""
+        return cls(None, name)
+
+
+def record(actor: Actor, action: str, target: str, reason: str = "", **details: Any) -> AuditEntry:
+    """Write one audit row in the current transaction, so that it stands or falls with the action.
+
+    ``action`` is "thing.verb" ("check.pause"), ``target`` "thing:name" ("service:stripe"). Texts are cut
+    to their columns and secrets in them masked.
+    """
+    return AuditEntry.objects.create(
+        actor=actor.user,
+        actor_name=_text(actor.name, 200),
+        action=action[:60],
+        target=_text(target, 200),
+        reason=_text(reason, 500),
+        address=actor.address,
+        details=redact_json(details),
+    )
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Return the caller's IP address, or ``None`` when it cannot be known.
+
+    Behind ``settings.TRUSTED_PROXIES`` = n proxies it is the n-th entry from the right of
+    ``X-Forwarded-For``: each proxy appends the address it saw, and whatever stands further left is the
+    caller's own claim.
+    """
+    peer = _address(request.META.get("REMOTE_ADDR", ""))
+    proxies: int = settings.TRUSTED_PROXIES
+    if proxies < 1:
+        return peer
+    entries = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    if len(entries) < proxies:
+        return peer
+    return _address(entries[-proxies]) or peer
+
+
+def _address(text: str) -> str | None:
+    """Parse an address, with or without a port; some proxies append one."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def _text(text: str, limit: int) -> str:
+    return redact(text.replace("\x00", ""))[:limit]

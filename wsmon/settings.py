@@ -1,0 +1,230 @@
+"""The one settings file. Everything that differs between installations comes from the environment.
+
+Each secret may also be given as ``NAME_FILE``, a path to a file that holds it. Names and defaults are
+listed in the README, "Environment".
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import environ
+from csp.constants import NONE, SELF
+
+from wsmon.embedded import socket_dir
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.FileAwareEnv()
+
+DEBUG = False
+DATA_DIR = Path(env.str("WSMON_DATA_DIR", "var")).absolute()
+CONFIG_FILE = Path(env.str("WSMON_CONFIG", "wsmon.yaml")).absolute()
+BIND = env.str("WSMON_BIND", "127.0.0.1:8000")
+EMBEDDED_DATABASE = not env.str("DATABASE_URL", "")
+EMBEDDED_BROKER = not env.str("CELERY_BROKER_URL", "")
+PRODUCTION = env.bool("WSMON_PRODUCTION", not EMBEDDED_DATABASE)
+"""True behind TLS: secure cookies, HSTS, redirects. The embedded stack serves plain HTTP on loopback."""
+
+
+def _kept_secret(name: str, file_name: str) -> str:
+    """A secret from the environment, or one generated once and kept in the data directory."""
+    value = env.str(name, "")
+    if value or not EMBEDDED_DATABASE:
+        return value
+    path = DATA_DIR / file_name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return path.read_text().strip()
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+    return path.read_text().strip()
+
+
+SECRET_KEY = _kept_secret("WSMON_SECRET_KEY", "secret_key")
+ENCRYPTION_KEYS = [
+    key.strip()
+    for key in _kept_secret("WSMON_ENCRYPTION_KEYS", "encryption_key").split(",")
+    if key.strip()
+]
+
+INSTALLED_APPS = [
+    "wsmon",
+    "monitoring",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "template_partials",
+    "axes",
+    "csp",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
+    "ninja",
+]
+
+MIDDLEWARE = [
+    "wsmon.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "wsmon.middleware.StaffRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+
+ROOT_URLCONF = "wsmon.urls"
+ASGI_APPLICATION = "wsmon.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "monitoring.context.page",
+            ],
+        },
+    }
+]
+
+
+def _database() -> dict[str, Any]:
+    if EMBEDDED_DATABASE:
+        parts: dict[str, Any] = {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": str(socket_dir(DATA_DIR)),
+            "PORT": "5432",
+            "NAME": "wsmon",
+            "USER": "wsmon",
+        }
+    else:
+        parts = env.db_url("DATABASE_URL")
+        parts["ENGINE"] = "django.db.backends.postgresql"
+    options: dict[str, Any] = {
+        "pool": {"min_size": 2, "max_size": env.int("WSMON_DATABASE_POOL", 12), "timeout": 10, "max_idle": 60},
+        "connect_timeout": 5,
+        "application_name": "wsmon",
+        "options": "-c statement_timeout=60s -c lock_timeout=15s",
+        # A frozen server never fires statement_timeout; the kernel gives up instead.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
+    }
+    return parts | {"CONN_MAX_AGE": 0, "OPTIONS": parts.get("OPTIONS", {}) | options}
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "memory://")
+
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "overview"
+LOGOUT_REDIRECT_URL = "login"
+
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = 0.25  # hours
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_TEMPLATE = "registration/locked.html"
+AXES_VERBOSE = False
+AXES_IPWARE_PROXY_COUNT = env.int("WSMON_TRUSTED_PROXIES", 0)
+AXES_IPWARE_META_PRECEDENCE_ORDER = (
+    ["HTTP_X_FORWARDED_FOR", "REMOTE_ADDR"] if AXES_IPWARE_PROXY_COUNT else ["REMOTE_ADDR"]
+)
+TRUSTED_PROXIES = AXES_IPWARE_PROXY_COUNT
+OTP_TOTP_ISSUER = "wsmon"
+
+ALLOWED_HOSTS = env.list("WSMON_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS = [f"https://{host}" for host in ALLOWED_HOSTS if PRODUCTION and host != "*"]
+SECURE_SSL_REDIRECT = PRODUCTION
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = PRODUCTION
+SECURE_HSTS_PRELOAD = PRODUCTION
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SECURE = PRODUCTION
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 14 * 24 * 3600
+CSRF_COOKIE_SECURE = PRODUCTION
+CSRF_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],  # Tabler draws carets as data: images
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        "manifest-src": [SELF],
+    }
+}
+
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = env.str("WSMON_TIME_ZONE", "UTC")
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if PRODUCTION
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not PRODUCTION
+WHITENOISE_MAX_AGE = 3600
+
+ALLOW_PRIVATE_TARGETS = env.list("WSMON_ALLOW_PRIVATE_TARGETS", default=[])
+"""Networks (CIDR) that probes may reach although they are loopback, private or link-local."""
+PROBE_THREADS = env.int("WSMON_PROBE_THREADS", 64)
+PROBES_PER_PROVIDER = env.int("WSMON_PROBES_PER_PROVIDER", 8)
+"""At most so many probes at once towards one vendor, or towards one service of a generic provider."""
+RESULT_DAYS = env.int("WSMON_RESULT_DAYS", 7)
+
+CONFIG_SECTIONS = ["monitoring.config.services_section"]
+"""Who reads which part of wsmon.yaml; each entry is a dotted path to a section (wsmon/config.py)."""
+API_ROUTERS = {"/api/admin/integrations": "monitoring.api.router"}
+
+LOGGING_CONFIG = None  # wsmon.logs configures logging, through structlog
