@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 MAJOR = 18
 SOCKET_PATH_LIMIT = 90
@@ -151,7 +152,15 @@ def server_account() -> Account:
 
 def _create_account() -> Account:
     useradd = shutil.which("useradd") or "/usr/sbin/useradd"
-    command = [useradd, "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", ACCOUNTS[0]]
+    command = [
+        useradd,
+        "--system",
+        "--user-group",
+        "--no-create-home",
+        "--shell",
+        "/usr/sbin/nologin",
+        ACCOUNTS[0],
+    ]
     try:
         subprocess.run(command, check=True, capture_output=True)  # noqa: S603
         entry = pwd.getpwnam(ACCOUNTS[0])
@@ -172,7 +181,11 @@ def open_the_way(path: Path, say: Callable[[str], None]) -> None:
 def _readable_to_all(tree: Path) -> None:
     """Undo a strict umask at installation: PostgreSQL's own files are public."""
     probe = tree / "share" / "postgresql" / "postgres.bki"
-    if all(path.stat().st_mode & stat.S_IROTH for path in (tree, tree / "bin" / "postgres", probe) if path.exists()):
+    if all(
+        path.stat().st_mode & stat.S_IROTH
+        for path in (tree, tree / "bin" / "postgres", probe)
+        if path.exists()
+    ):
         return
     for path in [tree, *tree.rglob("*")]:
         if not path.is_symlink():
@@ -216,8 +229,8 @@ class Server:
             self._create_cluster()
         self._check_version()
         self._clear_predecessor()
-        self._launch()
-        self._wait_until_ready(time.monotonic() + timeout)
+        self.process = self._launch()
+        self._wait_until_ready(self.process, time.monotonic() + timeout)
 
     def _prepare_directories(self) -> None:
         if self.account.changes:
@@ -253,7 +266,11 @@ class Server:
         new.rename(self.cluster)
 
     def _run(self, program: str, *arguments: str, stdin: str = "") -> None:
-        who = {"user": self.account.uid, "group": self.account.gid, "extra_groups": []} if self.account.changes else {}
+        who = (
+            {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
+            if self.account.changes
+            else {}
+        )
         done = subprocess.run(  # noqa: S603
             [str(binaries() / program), *arguments],
             input=stdin,
@@ -262,7 +279,7 @@ class Server:
             check=False,
             cwd="/",
             env=_environment(),
-            **who,  # type: ignore[call-overload]
+            **who,
         )
         if done.returncode or "FATAL" in done.stderr or "ERROR" in done.stderr:
             raise EmbeddedError(f"{program} failed: {_last_lines(done.stderr or done.stdout)}")
@@ -271,14 +288,16 @@ class Server:
         try:
             found = (self.cluster / "PG_VERSION").read_text().strip()
         except OSError as error:
-            raise EmbeddedError(f"{self.cluster} is not a PostgreSQL data directory: {error.strerror}") from error
+            raise EmbeddedError(
+                f"{self.cluster} is not a PostgreSQL data directory: {error.strerror}"
+            ) from error
         if found != str(MAJOR):
             raise EmbeddedError(
                 f"{self.cluster} was written by PostgreSQL {found}, this wsmon brings PostgreSQL {MAJOR}: "
                 f"dump it with version {found} and restore it, or move the directory away to start empty"
             )
 
-    def _launch(self) -> None:
+    def _launch(self) -> subprocess.Popen[bytes]:
         options = {"unix_socket_directories": str(self.sockets), **OPTIONS}
         options |= {} if self.durable else NOT_DURABLE
         options |= self.options
@@ -288,7 +307,7 @@ class Server:
         shim = [sys.executable, "-I", "-S", "-c", _EXEC, str(os.getpid())]
         descriptor = os.open(self.start_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
-            self.process = subprocess.Popen(  # noqa: S603
+            return subprocess.Popen(  # noqa: S603
                 [*shim, str(self.account.uid), str(self.account.gid), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
@@ -299,14 +318,13 @@ class Server:
         finally:
             os.close(descriptor)
 
-    def _wait_until_ready(self, deadline: float) -> None:
-        assert self.process is not None
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         while time.monotonic() < deadline:
-            if self.process.poll() is not None:
+            if process.poll() is not None:
                 words = _last_lines(self.start_log.read_text(errors="replace"))
                 self.process = None
                 raise EmbeddedError(f"PostgreSQL did not start: {words} (see {self.cluster / 'log'})")
-            if self._is_ready(self.process.pid):
+            if self._is_ready(process.pid):
                 return
             time.sleep(0.01)
         self.stop(timeout=5)

@@ -1,0 +1,69 @@
+"""The Celery app and the whole beat schedule.
+
+A message is only a nudge: what is due stands in the database. So nothing is acknowledged late, no result
+is kept, and a nudge that waited too long expires.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery, signals
+from celery.beat import Scheduler
+from django.utils.module_loading import import_string
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wsmon.settings")
+
+ON_WORKER_SHUTDOWN = ("monitoring.prober.stop",)
+"""Called when a worker stops, so that it finishes the probes it has begun."""
+
+SCHEDULE: dict[str, dict[str, Any]] = {
+    "tick": {"task": "monitoring.tasks.tick", "schedule": 1.0, "options": {"expires": 2.0}},
+    "housekeep": {"task": "monitoring.tasks.housekeep", "schedule": 60.0, "options": {"expires": 55.0}},
+}
+
+app = Celery("wsmon")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    beat_schedule=SCHEDULE,
+    beat_scheduler="wsmon.celery:MemoryScheduler",
+    beat_max_loop_interval=1.0,
+    task_default_queue="wsmon",
+    task_ignore_result=True,
+    task_store_errors_even_if_ignored=False,
+    worker_pool="threads",
+    worker_concurrency=4,
+    worker_prefetch_multiplier=1,
+    worker_enable_remote_control=False,
+    worker_send_task_events=False,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # memory:// is polled; a tick must not wait.
+    broker_transport_options={"polling_interval": 0.05},
+    enable_utc=True,
+    timezone="UTC",
+)
+app.autodiscover_tasks()
+
+
+class MemoryScheduler(Scheduler):  # type: ignore[misc]
+    """Beat without its file: every entry is short, so nothing is worth remembering over a restart."""
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _configure_logging(**_: Any) -> None:
+    from django.conf import settings  # noqa: PLC0415
+
+    from wsmon import logs  # noqa: PLC0415
+
+    logs.configure(json=settings.PRODUCTION)
+
+
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _finish(**_: Any) -> None:
+    for path in ON_WORKER_SHUTDOWN:
+        import_string(path)()
