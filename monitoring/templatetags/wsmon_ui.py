@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from django import template
 from django.utils import timezone
-from django.utils.html import conditional_escape, escape, format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ WORDS = {
     "none": "No data",
 }
 GLYPHS = {"not_configured": "unknown", "none": "unknown"}
-DASH = mark_safe('<span class="ink3">–</span>')  # noqa: S308 - a constant
+DASH = mark_safe('<span class="ink3">–</span>')
 DAY = 86_400
 
 
@@ -55,15 +55,15 @@ def glyph(status: str, size: str = "") -> SafeString:
 def icon(name: str, size: str = "") -> SafeString:
     """An icon of the sprite, for the eye only: the words beside it say the same."""
     extra = f" ws-icon-{size}" if size else ""
-    return format_html(
-        '<svg class="ws-icon{}" aria-hidden="true"><use href="#i-{}"/></svg>', extra, name
-    )
+    return format_html('<svg class="ws-icon{}" aria-hidden="true"><use href="#i-{}"/></svg>', extra, name)
 
 
 @register.simple_tag
 def status_text(status: str, word: str = "") -> SafeString:
     """Glyph and word, for rows and tables."""
-    return format_html('<span class="ws-st" data-s="{}">{}{}</span>', status, glyph(status, "s"), word or status_word(status))
+    return format_html(
+        '<span class="ws-st" data-s="{}">{}{}</span>', status, glyph(status, "s"), word or status_word(status)
+    )
 
 
 @register.simple_tag
@@ -77,14 +77,240 @@ def pill(status: str, since: datetime | None = None) -> SafeString:
     )
 
 
-# Times -------------------------------------------------------------------------------------------
+# Times: relative in text, absolute local and UTC in the title ------------------------------------
 
 
 def absolute(at: datetime) -> str:
-    """Local time with its zone, and UTC, for a ``title``."""
+    """Local time with its zone, then UTC: "Sat 17 Oct 2026 13:58:03 Europe/Berlin, 11:58:03 UTC"."""
     local = timezone.localtime(at)
-    text = f"{local:%a} {local.day} {local:%b %Y %H:%M:%S} {timezone.get_current_timezone_name()}"
-    zone = timezone.get_current_timezone()
-    if str(zone) == "UTC":
-        return f"{local:%a} {local.day} {local:%b %Y %H:%M:%S} UTC"
-    return f"{text.rsplit(' ', 1)[0]} {zone}, {at.astimezone(timezone.UTC if False else _UTC):%H:%M:%S} UTC"  # noqa: SIM223
+    zone = str(timezone.get_current_timezone())
+    text = f"{local:%a} {local.day} {local:%b %Y %H:%M:%S} {zone}"
+    return text if zone == "UTC" else f"{text}, {at.astimezone(UTC):%H:%M:%S} UTC"
+
+
+def span_words(seconds: float) -> str:
+    """A length of time in at most two units: "4 s", "14 min", "1 h 10 min", "3 d 4 h"."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // DAY
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 24:
+        rest = minutes % 60
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    rest = hours % 24
+    return f"{days} d {rest} h" if rest and days < 7 else f"{days} d"
+
+
+def _time(at: datetime, text: str, role: str) -> SafeString:
+    stamp = at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return format_html(
+        '<time datetime="{}" title="{}"{}>{}</time>',
+        stamp,
+        absolute(at),
+        role,
+        text,
+    )
+
+
+@register.filter
+def ago(at: datetime | None) -> SafeString:
+    """How long ago, counted on by the browser: "3 s ago"."""
+    if at is None:
+        return DASH
+    seconds = (timezone.now() - at).total_seconds()
+    if seconds >= DAY:
+        return _time(at, clock_text(at), "")
+    text = "now" if seconds < 1 else f"{coarse(seconds)} ago"
+    return _time(at, text, " data-ago")
+
+
+def coarse(seconds: float) -> str:
+    """A length of time in one unit, for narrow columns: "70 min" is "1 h"."""
+    whole = max(0, int(seconds))
+    for size, unit in ((DAY, "d"), (3600, "h"), (60, "min")):
+        if whole >= size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+@register.filter
+def duration(at: datetime | None) -> SafeString:
+    """How long something has been so, counted on by the browser: "1 h 10 min"."""
+    if at is None:
+        return DASH
+    return _time(at, span_words((timezone.now() - at).total_seconds()), " data-for")
+
+
+@register.filter
+def until(at: datetime | None) -> SafeString:
+    """How long until something: "12 h", "3 d"."""
+    if at is None:
+        return DASH
+    return _time(at, coarse((at - timezone.now()).total_seconds()), "")
+
+
+def clock_text(at: datetime) -> str:
+    """The shortest unmistakable clock time: "13:58" today, "Fri 18:04" this week, else "3 Oct 18:04"."""
+    local = timezone.localtime(at)
+    days = (timezone.localdate() - local.date()).days
+    if days == 0:
+        return f"{local:%H:%M}"
+    if -7 < days < 7:
+        return f"{local:%a %H:%M}"
+    return f"{local.day} {local:%b %H:%M}"
+
+
+@register.filter
+def clock(at: datetime | None) -> SafeString:
+    """A clock time with the full one in its title."""
+    return DASH if at is None else _time(at, clock_text(at), "")
+
+
+@register.filter
+def seconds(value: float | None) -> SafeString:
+    """A length of time in seconds, as configured: "30 s", "0.8 s", "5 min"."""
+    if value is None:
+        return DASH
+    if value >= 60 and value % 60 == 0:
+        return _unit(f"{value / 60:g}", "min")
+    return _unit(f"{value:g}", "s")
+
+
+# Numbers: the unit always, tabular figures -------------------------------------------------------
+
+
+def _unit(number: str, unit: str) -> SafeString:
+    return format_html('{}<span class="u">{}</span>', number, unit)
+
+
+@register.filter
+def ms(value: float | None) -> SafeString:
+    """Milliseconds: "182 ms", "0.8 ms"; above ten seconds "12.3 s"."""
+    if value is None:
+        return DASH
+    if value >= 10_000:
+        return _unit(f"{value / 1000:,.1f}", "s")
+    return _unit(f"{value:,.0f}" if value >= 1 else f"{value:.1f}", "ms")
+
+
+def percent_text(share: float) -> str:
+    """A share as a percentage, never rounded up to 100."""
+    if share >= 1:
+        return "100"
+    return f"{math.floor(share * 10_000) / 100:.2f}"
+
+
+@register.filter
+def percent(share: float | None) -> SafeString:
+    """A share of 0..1 as "99.84 %"."""
+    return DASH if share is None else _unit(percent_text(share), "%")
+
+
+# Pictures: SVG with attributes only, since the CSP allows no style -------------------------------
+
+SPARK_WIDTH, SPARK_HEIGHT = 96, 24
+
+
+def spark_points(
+    values: Sequence[float | None], width: int, height: int, top: float
+) -> list[tuple[float, float]]:
+    """Where each known value lies, oldest at the left; ``top`` is the value at the upper edge."""
+    step = (width - 3) / max(1, len(values) - 1)
+    return [
+        (round(index * step, 1), round(height - 2 - (height - 5) * min(1.0, value / top), 1))
+        for index, value in enumerate(values)
+        if value is not None
+    ]
+
+
+@register.simple_tag
+def sparkline(
+    values: Sequence[float | None], status: str = "healthy", limit: float | None = None,
+    width: int = SPARK_WIDTH, height: int = SPARK_HEIGHT,
+) -> SafeString:  # fmt: skip
+    """The last probes' response times; a dashed line at ``limit`` (ms) when it is near."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return DASH
+    near = limit is not None and max(known) > limit / 4
+    top = max(*known, limit if near and limit else 0, 1) * 1.15
+    points = spark_points(values, width, height, top)
+    line = " ".join(f"{x},{y}" for x, y in points)
+    area = (
+        f"M{points[0][0]} {height} L"
+        + " L".join(f"{x},{y}" for x, y in points)
+        + f" L{points[-1][0]} {height}z"
+    )
+    title = f"last {len(values)} response times, now {known[-1]:,.0f} ms"
+    bar = ""
+    if near and limit:
+        title += f", degraded over {limit:,.0f} ms"
+        bar = format_html(
+            '<path class="th" d="M0 {}H{}"/>', round(height - 2 - (height - 5) * limit / top, 1), width
+        )
+    return format_html(
+        '<svg class="ws-spark" data-s="{}" data-ms="{}" data-limit="{}" viewBox="0 0 {} {}" '
+        'preserveAspectRatio="none" role="img" aria-label="{}"><title>{}</title><path class="ar" d="{}"/>{}'
+        '<polyline class="ln" points="{}"/><circle class="pt" cx="{}" cy="{}" r="2"/></svg>',
+        status, ",".join("" if v is None else f"{v:.0f}" for v in values), limit or "", width, height,
+        title, title, area, bar, line, points[-1][0], points[-1][1],
+    )  # fmt: skip
+
+
+SLOT_SHAPES = {
+    # status: class, top, height. Worse is taller, so that the bar reads without colour.
+    "healthy": ("h", 9, 13),
+    "degraded": ("d", 5, 17),
+    "error": ("e", 5, 17),
+    "critical": ("c", 0, 22),
+    "paused": ("p", 16, 6),
+    "none": ("n", 19, 3),
+}
+QUIET = frozenset({"healthy", "paused", "none"})
+
+
+def _slots(bar: Iterable[Slot]) -> Iterable[str]:
+    """Runs of quiet slots as one path each, every other slot as a rectangle with its own words."""
+    run: list[str] = []
+    run_class = ""
+    for index, slot in enumerate(bar):
+        css, top, height = SLOT_SHAPES.get(slot.status, SLOT_SHAPES["none"])
+        if run and css != run_class:
+            yield f'<path class="{run_class}" d="{"".join(run)}"/>'
+            run = []
+        x = index * 3
+        if slot.status in QUIET:
+            run.append(f"M{x} {top}h2v{height}h-2z")
+            run_class = css
+        else:
+            yield (
+                f'<rect class="{css}" x="{x}" y="{top}" width="2" height="{height}">'
+                f"<title>{escape(slot.text)}</title></rect>"
+            )
+    if run:
+        yield f'<path class="{run_class}" d="{"".join(run)}"/>'
+
+
+PERIOD_WORDS = {"1h": "last hour", "24h": "last 24 h", "7d": "last 7 days", "90d": "last 90 days"}
+
+
+@register.filter
+def period_words(period: str) -> str:
+    """ "last 24 h" for "24h"."""
+    return PERIOD_WORDS.get(period, period)
+
+
+@register.simple_tag
+def uptime_bar(bar: Sequence[Slot], period: str = "24h", uptime: float | None = None) -> SafeString:
+    """Ninety slots of ``period``; the slots that are not healthy carry a tooltip."""
+    share = "uptime not known yet" if uptime is None else f"{percent_text(uptime)}% up"
+    bad = sum(slot.status not in QUIET for slot in bar)
+    trouble = f", trouble in {bad} of {len(bar)} slots" if bad else ""
+    label = f"{PERIOD_WORDS.get(period, period).capitalize()}: {share}{trouble}"
+    return format_html(
+        '<svg class="ws-up" viewBox="0 0 269 22" preserveAspectRatio="none" role="img" aria-label="{}">'
+        "<title>{}</title>{}</svg>",
+        label, label, mark_safe("".join(_slots(bar))),  # noqa: S308 - escaped in _slots
+    )  # fmt: skip

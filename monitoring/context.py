@@ -1,0 +1,64 @@
+"""What every page needs: navigation, the overall state, wsmon's own problem, version, time zone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import reverse
+
+from monitoring import overview, selfwatch
+from wsmon import __version__
+
+NAV = (("overview", "Overview", "activity"), ("changes", "Changes", "history"))
+THEMES = (("system", "System"), ("light", "Light"), ("dark", "Dark"))
+
+
+@dataclass(frozen=True, slots=True)
+class NavItem:
+    """One page in the navigation."""
+
+    href: str
+    label: str
+    icon: str
+    current: bool
+
+
+class Page:
+    """Computed only when a template asks, so that the admin and error pages pay nothing for it."""
+
+    time_zone = settings.TIME_ZONE
+    version = __version__
+    themes = THEMES
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+
+    @cached_property
+    def nav(self) -> list[NavItem]:
+        """The pages that exist, the present one marked."""
+        match = self._request.resolver_match
+        here = match.url_name if match else None
+        return [NavItem(reverse(name), label, icon, name == here) for name, label, icon in NAV]
+
+    @cached_property
+    def overall(self) -> overview.Overall:
+        """The overall state for the header."""
+        return overview.overall()
+
+    @cached_property
+    def selfwatch(self) -> selfwatch.SelfWatch:
+        """How wsmon itself is doing."""
+        return selfwatch.look()
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with wsmon itself, for the banner."""
+        return self.selfwatch.problem
+
+
+def page(request: HttpRequest) -> dict[str, Page]:
+    """The context processor: ``{{ page.overall }}`` and so on."""
+    return {"page": Page(request)}

@@ -1,0 +1,1 @@
+"""Pages of the monitoring room: ``overview`` (overview, wall, changes) and ``service``."""
