@@ -67,9 +67,9 @@ class StaffRequiredMiddleware(LoginRequiredMiddleware):
     def process_view(
         self,
         request: HttpRequest,
-        view_func: Callable[..., HttpResponse],
-        view_args: tuple[Any, ...],
-        view_kwargs: dict[str, Any],
+        view_func: Callable[..., HttpResponseBase],
+        view_args: Any,  # noqa: ARG002
+        view_kwargs: Any,  # noqa: ARG002
     ) -> HttpResponseBase | None:
         """Let staff and open views through (``None``); raise PermissionDenied for other accounts."""
         if not getattr(view_func, "login_required", True):
@@ -80,7 +80,9 @@ class StaffRequiredMiddleware(LoginRequiredMiddleware):
             raise PermissionDenied("This account is not for staff.")
         return None
 
-    def handle_no_permission(self, request: HttpRequest, view_func: Callable[..., Any]) -> HttpResponseBase:
+    def handle_no_permission(  # type: ignore[override]
+        self, request: HttpRequest, view_func: Callable[..., Any]
+    ) -> HttpResponseBase:
         """Send a stranger to the login page.
 
         A fragment is answered by 401 with ``HX-Redirect``, so that htmx leaves the page instead of
@@ -89,7 +91,7 @@ class StaffRequiredMiddleware(LoginRequiredMiddleware):
         htmx = getattr(request, "htmx", None)
         if not htmx:
             if request.method in {"GET", "HEAD"}:
-                return super().handle_no_permission(request, view_func)  # type: ignore[no-any-return]
+                return super().handle_no_permission(request, view_func)
             return _to_login(None, HttpResponse(status=302), "Location")
         return _to_login(htmx.current_url_abs_path, HttpResponse(status=401), "HX-Redirect")
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth import authenticate
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
@@ -34,10 +33,10 @@ class StaffLoginForm(AuthenticationForm):
         self.fields["password"].label = "Password"
         _dress(self)
 
-    def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
+    def confirm_login_allowed(self, user: User) -> None:
         """Refuse accounts that are not staff, in the words for a wrong password."""
         super().confirm_login_allowed(user)
-        if not getattr(user, "is_staff", False):
+        if not user.is_staff:
             raise self.get_invalid_login_error()
 
 
@@ -48,7 +47,12 @@ class CodeForm(forms.Form):
         label="Code",
         max_length=16,
         widget=forms.TextInput(
-            attrs={"autocomplete": "one-time-code", "autocapitalize": "none", "spellcheck": "false", "autofocus": True}
+            attrs={
+                "autocomplete": "one-time-code",
+                "autocapitalize": "none",
+                "spellcheck": "false",
+                "autofocus": True,
+            }
         ),
     )
 
@@ -90,7 +94,7 @@ class PasswordForm(_CurrentPassword, forms.Form):
         return self.check_current(self.cleaned_data["password"])
 
 
-class ChangePasswordForm(_CurrentPassword, PasswordChangeForm):  # type: ignore[type-arg]
+class ChangePasswordForm(_CurrentPassword, PasswordChangeForm):
     """The present password, and the new one twice."""
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
@@ -99,9 +103,9 @@ class ChangePasswordForm(_CurrentPassword, PasswordChangeForm):  # type: ignore[
         self.fields["old_password"].label = "Present password"
         self.fields["old_password"].widget.attrs.pop("autofocus", None)
         self.fields["new_password1"].label = "New password"
-        self.fields["new_password1"].help_text = (
-            "At least 10 characters, not a common password and not like your name."
-        )
+        self.fields[
+            "new_password1"
+        ].help_text = "At least 10 characters, not a common password and not like your name."
         self.fields["new_password2"].label = "New password again"
         self.fields["new_password2"].help_text = ""
         _dress(self)

@@ -22,7 +22,7 @@ RECOVERY_CODES = 10
 
 def is_on(user: User) -> bool:
     """Whether this account needs a code to sign in."""
-    return TOTPDevice.objects.filter(user=user, confirmed=True).exists()
+    return bool(TOTPDevice.objects.filter(user=user, confirmed=True).exists())
 
 
 def codes_left(user: User) -> int:

@@ -1,4 +1,4 @@
-"""Views of the account pages: sign in (with a second step where one is set up), out, and one's own account."""
+"""Views of the account pages: sign in (in two steps where set up), sign out, and one's own account."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from django.contrib.auth import load_backend, login
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
-from django.forms import BaseForm, Form
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse_lazy
 from django.utils.crypto import constant_time_compare
@@ -71,7 +70,7 @@ class Login(LoginView):
 
 @method_decorator([login_not_required, never_cache, sensitive_post_parameters()], name="dispatch")
 class SecondStep(FormView[CodeForm]):
-    """The second step: a code of the authenticator, or a recovery code. Open for five minutes and five tries."""
+    """The second step: a code of the authenticator, or a recovery code. Open for 5 minutes and 5 tries."""
 
     template_name = "registration/login_code.html"
     form_class = CodeForm
@@ -96,7 +95,8 @@ class SecondStep(FormView[CodeForm]):
 
     def form_valid(self, form: CodeForm) -> HttpResponse:
         """Sign in with the device that accepts the code."""
-        user = cast(User, self.user)
+        user = self.user
+        assert user is not None  # noqa: S101  dispatch saw to it
         wait = two_factor.locked_until(user)
         device = None if wait else two_factor.matching_device(user, form.cleaned_data["code"])
         if device is None:
@@ -156,7 +156,7 @@ class Account(TemplateView):
 
 @method_decorator([never_cache, sensitive_post_parameters()], name="dispatch")
 class ChangePassword(PasswordChangeView):
-    """A new password. Every other session of the account ends: Django ties sessions to the password's hash."""
+    """A new password. The account's other sessions end: Django ties sessions to the password's hash."""
 
     template_name = "account/password.html"
     form_class = ChangePasswordForm
@@ -200,7 +200,9 @@ class SetUpTwoFactor(FormView[CodeForm]):
         assert self.device is not None  # noqa: S101  dispatch saw to it
         codes = two_factor.confirm(self.device, form.cleaned_data["code"])
         if codes is None:
-            form.add_error("code", "This code is wrong. Wait for the next one; the device's clock must be right.")
+            form.add_error(
+                "code", "This code is wrong. Wait for the next one; the device's clock must be right."
+            )
             return self.form_invalid(form)
         django_otp.login(self.request, self.device)
         self.request.session.cycle_key()
@@ -237,7 +239,7 @@ class TurnOffTwoFactor(_WithPassword):
 
     template_name = "account/two_factor_off.html"
 
-    def form_valid(self, form: BaseForm) -> HttpResponseRedirect:
+    def form_valid(self, form: PasswordForm) -> HttpResponse:  # noqa: ARG002
         """Turn it off and write it down."""
         two_factor.turn_off(_user(self.request))
         self.request.session.pop(django_otp.DEVICE_ID_SESSION_KEY, None)
@@ -251,7 +253,7 @@ class NewRecoveryCodes(_WithPassword):
 
     template_name = "account/recovery_new.html"
 
-    def form_valid(self, form: Form) -> HttpResponse:  # type: ignore[override]
+    def form_valid(self, form: PasswordForm) -> HttpResponse:  # noqa: ARG002
         """Make new codes and write it down."""
         codes = two_factor.new_recovery_codes(_user(self.request))
         record(Actor.of(self.request), "account.recovery_codes", _target(self.request))
