@@ -48,9 +48,7 @@ def _kept_secret(name: str, file_name: str) -> str:
 
 SECRET_KEY = _kept_secret("WSMON_SECRET_KEY", "secret_key")
 ENCRYPTION_KEYS = [
-    key.strip()
-    for key in _kept_secret("WSMON_ENCRYPTION_KEYS", "encryption_key").split(",")
-    if key.strip()
+    key.strip() for key in _kept_secret("WSMON_ENCRYPTION_KEYS", "encryption_key").split(",") if key.strip()
 ]
 
 INSTALLED_APPS = [
@@ -122,7 +120,12 @@ def _database() -> dict[str, Any]:
         parts = env.db_url("DATABASE_URL")
         parts["ENGINE"] = "django.db.backends.postgresql"
     options: dict[str, Any] = {
-        "pool": {"min_size": 2, "max_size": env.int("WSMON_DATABASE_POOL", 12), "timeout": 10, "max_idle": 60},
+        "pool": {
+            "min_size": 2,
+            "max_size": env.int("WSMON_DATABASE_POOL", 12),
+            "timeout": 10,
+            "max_idle": 60,
+        },
         "connect_timeout": 5,
         "application_name": "wsmon",
         "options": "-c statement_timeout=60s -c lock_timeout=15s",
@@ -226,5 +229,14 @@ RESULT_DAYS = env.int("WSMON_RESULT_DAYS", 7)
 CONFIG_SECTIONS = ["monitoring.config.services_section"]
 """Who reads which part of wsmon.yaml; each entry is a dotted path to a section (wsmon/config.py)."""
 API_ROUTERS = {"/api/admin/integrations": "monitoring.api.router"}
+API_REQUESTS_PER_MINUTE = env.int("WSMON_API_REQUESTS_PER_MINUTE", 600)
+"""Of one token or person, in one web process."""
+API_TESTS_PER_MINUTE = env.int("WSMON_API_TESTS_PER_MINUTE", 30)
+API_WRONG_TOKENS_PER_MINUTE = 30
+"""From one address; then it gets 429."""
+READINESS_CHECKS = {"scheduler": "monitoring.selfwatch.readiness"}
+"""What /readyz asks besides database and broker: name -> a function that returns (fine?, why not)."""
+METRIC_COLLECTORS = ["monitoring.metrics.collect"]
+"""Functions that yield metric families for /metrics."""
 
 LOGGING_CONFIG = None  # wsmon.logs configures logging, through structlog

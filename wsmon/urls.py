@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path
-from django.views.generic import RedirectView
 
-from wsmon import api, health, metrics
+from wsmon import health, metrics
 
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", metrics.metrics, name="metrics"),
     path("api/heartbeat/", include("monitoring.heartbeats")),
-    path("api/", include(api.urlpatterns)),
-    # One login for everything: the admin's own would not ask for the second factor.
-    path("admin/login/", login_not_required(RedirectView.as_view(pattern_name="login", query_string=True))),
-    path("admin/", admin.site.urls),
+    path("api/", include("wsmon.api")),
     path("", include("wsmon.accounts.urls")),
+    path("admin/", admin.site.urls),
     path("", include("monitoring.urls")),
 ]
