@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import django_otp
 from django.conf import settings
@@ -28,6 +28,12 @@ from django.views.generic import FormView, TemplateView
 from wsmon.accounts import two_factor
 from wsmon.accounts.forms import ChangePasswordForm, CodeForm, PasswordForm, StaffLoginForm
 from wsmon.audit import Actor, record
+
+if TYPE_CHECKING:
+    _CodeView = FormView[CodeForm]
+    _PasswordView = FormView[PasswordForm]
+else:  # Django's classes take no parameters when the program runs
+    _CodeView = _PasswordView = FormView
 
 SECOND_STEP = "second_step"
 SECOND_STEP_SECONDS = 300
@@ -69,7 +75,7 @@ class Login(LoginView):
 
 
 @method_decorator([login_not_required, never_cache, sensitive_post_parameters()], name="dispatch")
-class SecondStep(FormView[CodeForm]):
+class SecondStep(_CodeView):
     """The second step: a code of the authenticator, or a recovery code. Open for 5 minutes and 5 tries."""
 
     template_name = "registration/login_code.html"
@@ -91,7 +97,7 @@ class SecondStep(FormView[CodeForm]):
         # A password changed meanwhile ends the first step too.
         if user is None or not constant_time_compare(step["hash"], user.get_session_auth_hash()):
             return None
-        return cast(User, user)
+        return user
 
     def form_valid(self, form: CodeForm) -> HttpResponse:
         """Sign in with the device that accepts the code."""
@@ -182,7 +188,7 @@ def start_two_factor(request: HttpRequest) -> HttpResponse:
 
 
 @method_decorator([never_cache, sensitive_post_parameters()], name="dispatch")
-class SetUpTwoFactor(FormView[CodeForm]):
+class SetUpTwoFactor(_CodeView):
     """Shows the new key as a QR code and puts it in force once a code from it is right."""
 
     template_name = "account/two_factor.html"
@@ -219,7 +225,7 @@ class SetUpTwoFactor(FormView[CodeForm]):
 
 
 @method_decorator([never_cache, sensitive_post_parameters()], name="dispatch")
-class _WithPassword(FormView[PasswordForm]):
+class _WithPassword(_PasswordView):
     form_class = PasswordForm
     success_url = reverse_lazy("account")
 
