@@ -135,7 +135,7 @@ def _database() -> dict[str, Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": 15_000,
     }
-    return parts | {"CONN_MAX_AGE": 0, "OPTIONS": parts.get("OPTIONS", {}) | options}
+    return parts | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True, "OPTIONS": parts.get("OPTIONS", {}) | options}
 
 
 DATABASES = {"default": _database()}
@@ -228,6 +228,8 @@ RESULT_DAYS = env.int("WSMON_RESULT_DAYS", 7)
 
 CONFIG_SECTIONS = ["monitoring.config.services_section"]
 """Who reads which part of wsmon.yaml; each entry is a dotted path to a section (wsmon/config.py)."""
+LIVE_RENDERER = "monitoring.fragments"
+"""What wsmon.hub renders for open pages: a module with ``changed(ids)`` and ``regular()``."""
 API_ROUTERS = {"/api/admin/integrations": "monitoring.api.router"}
 API_REQUESTS_PER_MINUTE = env.int("WSMON_API_REQUESTS_PER_MINUTE", 600)
 """Of one token or person, in one web process."""

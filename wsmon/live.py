@@ -1,0 +1,181 @@
+"""NOTIFY -> browser: what changed, on every open page, within a fraction of a second.
+
+Writers call :func:`publish` inside the transaction that changes something. One connection per web
+process LISTENs (``wsmon.hub``); each change is rendered once and its bytes go to every open
+``/live/`` stream. The stream is a plain ASGI endpoint: it stays open for hours and costs one task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs
+
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+
+from wsmon.hub import CHANNEL, Hub, Viewer, current_hub
+from wsmon.vocabulary import JSON
+
+NOTIFY_LIMIT = 7_900
+"""PostgreSQL refuses payloads of 8,000 bytes and more (NOTIFY's documentation)."""
+MAX_VIEWERS = 5_000
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+# Writing side ------------------------------------------------------------------------------------
+
+
+def publish(kind: str, payload: dict[str, JSON]) -> None:
+    """Tell every open page about a change, when (and only if) the present transaction commits.
+
+    Kinds: ``state`` ``{"services": [id, ...]}``, ``tick`` ``{"services": {"<id>": [response_ms,
+    checked_at_epoch, status]}}``, ``self`` ``{"problem": str | None}``. A long ``services`` is cut
+    into several notifications; raises ``ValueError`` for anything else that is too long.
+    """
+    with connection.cursor() as cursor:
+        for piece in _pieces(kind, payload):
+            cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, piece])
+
+
+def _pieces(kind: str, payload: dict[str, JSON]) -> Iterator[str]:
+    text = json.dumps([kind, payload], separators=(",", ":"))  # ASCII, so characters are bytes
+    if len(text) <= NOTIFY_LIMIT:
+        yield text
+        return
+    services = payload.get("services")
+    if not isinstance(services, list | dict) or len(services) < 2:
+        raise ValueError(f"a live {kind!r} of {len(text)} bytes cannot be cut into pieces")
+    items = list(services.items()) if isinstance(services, dict) else services
+    middle = len(items) // 2
+    for half in (items[:middle], items[middle:]):
+        yield from _pieces(kind, payload | {"services": dict(half) if isinstance(services, dict) else half})
+
+
+# Who may watch -----------------------------------------------------------------------------------
+
+
+def entitled(session_keys: set[str]) -> set[str]:
+    """The sessions among ``session_keys`` that belong to active staff now. Two queries in all."""
+    rows = Session.objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
+    sessions = {row.session_key: row.get_decoded() for row in rows}
+    ids = {data[SESSION_KEY] for data in sessions.values() if SESSION_KEY in data}
+    users = {str(user.pk): user for user in get_user_model()._default_manager.filter(pk__in=ids)}
+    return {key for key, data in sessions.items() if _may_watch(data, users.get(str(data.get(SESSION_KEY))))}
+
+
+def _may_watch(session: dict[str, Any], user: AbstractBaseUser | None) -> bool:
+    if user is None or not user.is_active or not getattr(user, "is_staff", False):
+        return False
+    if session.get(BACKEND_SESSION_KEY) not in settings.AUTHENTICATION_BACKENDS:
+        return False
+    # A changed password ends the account's other sessions, as in django.contrib.auth.get_user.
+    known = session.get(HASH_SESSION_KEY, "")
+    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+    return any(constant_time_compare(known, value) for value in hashes)
+
+
+def _session_key(headers: dict[bytes, bytes]) -> str | None:
+    try:
+        cookies = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1"))
+    except CookieError:
+        return None
+    morsel = cookies.get(settings.SESSION_COOKIE_NAME)
+    return morsel.value[:64] if morsel and morsel.value else None
+
+
+# The endpoint ------------------------------------------------------------------------------------
+
+STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx passes each event on at once
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answer one request to ``/live/``: a stream for staff, 403 for everybody else.
+
+    HEAD answers the same status without a stream, so that a page can ask why its stream ended.
+    """
+    hub = current_hub(entitled)
+    headers = dict(scope["headers"])
+    if scope["method"] not in ("GET", "HEAD"):
+        await _refuse(send, 405)
+        return
+    if headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
+        await _refuse(send, 403)
+        return
+    key = _session_key(headers)
+    try:
+        allowed = key is not None and bool(await hub.in_thread(entitled, {key}))
+    except Exception:
+        await _refuse(send, 503)  # the database does not answer: the browser tries again
+        raise
+    if not allowed or key is None:
+        await _refuse(send, 403)
+    elif scope["method"] == "HEAD":
+        await _refuse(send, 200)
+    elif hub.closing or len(hub.viewers) >= MAX_VIEWERS:
+        await _refuse(send, 503)
+    else:
+        await _stream(hub.join(key, _rendered_at(scope)), hub, receive, send)
+
+
+def _rendered_at(scope: dict[str, Any]) -> float:
+    """When the page was rendered (``?since=``, epoch seconds); now, when it does not say."""
+    values = parse_qs(scope["query_string"].decode("latin-1")).get("since", [])
+    try:
+        return float(values[0])
+    except (IndexError, ValueError):
+        return time.time()
+
+
+async def _refuse(send: Send, status: int) -> None:
+    headers = [(b"cache-control", b"no-store"), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _stream(viewer: Viewer, hub: Hub, receive: Receive, send: Send) -> None:
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+        writing = asyncio.ensure_future(_write(viewer, send))
+        leaving = asyncio.ensure_future(_until_gone(receive))
+        viewer.task = writing
+        done, waiting = await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*done, *waiting, return_exceptions=True)
+    finally:
+        hub.leave(viewer)
+
+
+async def _write(viewer: Viewer, send: Send) -> None:
+    while (chunk := await viewer.next()) is not None:
+        viewer.writing_since = asyncio.get_running_loop().time()
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        viewer.writing_since = None
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def shut_down() -> None:
+    """End every stream of this process, from any thread, so that the server can stop at once."""
+    Hub.close_all()
