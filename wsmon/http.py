@@ -137,6 +137,17 @@ class _Prepared(PreparedRequest):
     call: Call
 
 
+class _Reply(requests.Response):
+    """Without the cookie jar that takes longer to make than everything else."""
+
+    def __init__(self) -> None:
+        self._content = False  # type: ignore[assignment]
+        self._content_consumed = False
+        self.encoding = None
+        self.history = []
+        self.reason = ""
+
+
 class _Adapter(HTTPAdapter):
     """The transport under ``requests``: its ``send`` (which test doubles patch) on our own wire."""
 
@@ -151,7 +162,7 @@ class _Adapter(HTTPAdapter):
 
     def build_response(self, req: PreparedRequest, resp: Any) -> requests.Response:
         """Only what :class:`Client` reads; cookies are never kept."""
-        response = requests.Response()
+        response = _Reply()
         response.status_code = resp.status
         pairs = resp.headers if isinstance(resp, Answer) else resp.headers.items()
         response.headers = Headers(pairs)  # type: ignore[assignment]

@@ -135,6 +135,7 @@ class Answer:
         "_encoded",
         "_head",
         "_interim",
+        "_keep_alive",
         "_limit",
         "_parser",
         "_size",
@@ -157,7 +158,7 @@ class Answer:
         self._size = 0
         self._encoded = 0
         self._decoder: Any = None
-        self._interim = False
+        self._interim = self._keep_alive = False
         self.tls = tls
         self.status = 0
         self.headers: list[tuple[str, str]] = []
@@ -178,7 +179,7 @@ class Answer:
     def is_reusable(self) -> bool:
         """True when the connection may carry another exchange."""
         clean = self.complete and not (self.truncated or self.extra or self.fault)
-        return clean and self.framed and bool(self._parser.should_keep_alive())
+        return clean and self.framed and self._keep_alive
 
     def body(self) -> bytes:
         """The decoded body, at most ``max_bytes`` long; raise :class:`HttpError` for a broken encoding."""
@@ -207,6 +208,7 @@ class Answer:
             return
         self.status = status
         self.headers_done = True
+        self._keep_alive = self._parser.should_keep_alive()  # later the parser has forgotten
         self.framed = self._head or status in (204, 304)
         for name, value in self.headers:
             lower = name.lower()
