@@ -1,16 +1,9 @@
 #!/usr/bin/env python
-"""Django's command line; `python manage.py run` starts the whole of wsmon."""
+"""Django's command line, on the embedded PostgreSQL unless DATABASE_URL is set. See wsmon/launcher."""
 
-import os
 import sys
 
-
-def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wsmon.settings")
-    from django.core.management import execute_from_command_line  # noqa: PLC0415
-
-    execute_from_command_line(sys.argv)
-
+from wsmon.launcher import entry
 
 if __name__ == "__main__":
-    main()
+    sys.exit(entry.main(sys.argv))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,8 +15,10 @@ from django.core.asgi import get_asgi_application
 from wsmon import logs
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Send = Callable[[Any], Awaitable[None]]
 
+# WhiteNoise: outside production files are served from where they are, and there is no such directory.
+warnings.filterwarnings("ignore", message="No directory at")
 logs.configure(json=settings.PRODUCTION)
 django_application = get_asgi_application()
 

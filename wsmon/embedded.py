@@ -215,7 +215,14 @@ class Server:
         self.cluster = self.data_dir / "postgres"
         self.sockets = socket_dir(self.data_dir)
         self.start_log = self.data_dir / "postgres-start.log"
-        self.account = server_account()
+        self.account = self._owner() or server_account()
+
+    def _owner(self) -> Account | None:
+        """For root: whoever an existing cluster belongs to; PostgreSQL insists on it."""
+        if os.getuid() != 0 or not self.cluster.exists():
+            return None
+        found = self.cluster.stat()
+        return Account(found.st_uid, found.st_gid) if found.st_uid != 0 else None
 
     # Starting
 
@@ -266,11 +273,9 @@ class Server:
         new.rename(self.cluster)
 
     def _run(self, program: str, *arguments: str, stdin: str = "") -> None:
-        who = (
-            {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
-            if self.account.changes
-            else {}
-        )
+        who: dict[str, Any] = {}
+        if self.account.changes:
+            who = {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
         done = subprocess.run(  # noqa: S603
             [str(binaries() / program), *arguments],
             input=stdin,

@@ -15,7 +15,7 @@ import structlog
 
 QUIET = {
     "celery": logging.WARNING,
-    "kombu": logging.WARNING,
+    "kombu": logging.ERROR,  # warns that memory:// has no host name
     "amqp": logging.WARNING,
     "urllib3": logging.ERROR,
     "uvicorn.access": logging.CRITICAL,
