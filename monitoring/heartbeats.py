@@ -71,7 +71,9 @@ def note(token: str, signal: str) -> bool:
                 RETURNING beat.check_id
             ), due AS (
                 UPDATE monitoring_checkstate state SET next_due_at = %(now)s
-                FROM called WHERE state.check_id = called.check_id AND state.next_due_at > %(now)s
+                FROM called WHERE state.check_id = called.check_id
+                  -- A probe under way saw nothing of this call: moved, the check is probed again after it.
+                  AND (state.next_due_at > %(now)s OR state.lease_token IS NOT NULL)
             )
             SELECT count(*) FROM called
             """,  # noqa: S608 - the column is one of ours

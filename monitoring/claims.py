@@ -1,0 +1,178 @@
+"""Claiming due checks: one SQL statement, SKIP LOCKED, and a lease that runs out.
+
+Whoever holds a check's lease probes it. Two workers never get the same check; a worker that dies loses
+its leases by time, and a new worker on the same host takes back those of its dead neighbours at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psutil
+from django.db import connection, transaction
+
+import providers
+from monitoring.models import CheckState, Process
+from monitoring.verdict import Policy
+from providers.base import HeartbeatFacts
+
+LEASE_MARGIN = 10.0
+"""Seconds a lease lasts beyond the check's due time and its timeout."""
+
+HORIZON = 1.0
+"""Seconds ahead that a claim looks, so that a probe starts at its due time and not at the next tick."""
+
+# `next_due_at` far in the future means that the clock went back: the check is due. The same goes for
+# a lease longer than any lease can be.
+_DUE = """
+    (s.next_due_at <= now() + %(horizon)s
+     OR s.next_due_at > now() + make_interval(secs => c.interval * 2 + 60))
+    AND (s.lease_until IS NULL OR s.lease_until < now() OR s.lease_until > now() + interval '10 minutes')
+    AND c.archived_at IS NULL AND v.archived_at IS NULL
+    AND (c.paused_at IS NULL OR c.paused_until <= now())
+"""
+
+_LANE = "CASE WHEN v.provider = ANY(%(generic)s) THEN 'service:' || v.id ELSE v.provider END"
+
+_CLAIM = f"""
+WITH due AS (
+    SELECT s.check_id, s.next_due_at, {_LANE} AS lane,
+           row_number() OVER (PARTITION BY {_LANE} ORDER BY s.next_due_at) AS place
+    FROM monitoring_checkstate s
+    JOIN monitoring_configuration c ON c.id = s.check_id
+    JOIN monitoring_service v ON v.id = c.service_id
+    WHERE {_DUE}
+), room AS (
+    SELECT key AS lane, value::int AS free FROM jsonb_each_text(%(room)s::jsonb)
+), wanted AS (
+    SELECT due.check_id, due.lane FROM due LEFT JOIN room USING (lane)
+    WHERE due.place <= coalesce(room.free, %(lane_room)s)
+    ORDER BY due.next_due_at LIMIT %(limit)s
+), locked AS (
+    SELECT s.check_id, wanted.lane
+    FROM monitoring_checkstate s
+    JOIN wanted ON wanted.check_id = s.check_id
+    JOIN monitoring_configuration c ON c.id = s.check_id
+    JOIN monitoring_service v ON v.id = c.service_id
+    WHERE {_DUE}
+    FOR UPDATE OF s SKIP LOCKED
+)
+UPDATE monitoring_checkstate s
+SET lease_token = gen_random_uuid(),
+    lease_owner = %(owner)s,
+    lease_until = now() + %(horizon)s + make_interval(secs => c.timeout + %(margin)s)
+FROM locked
+JOIN monitoring_configuration c ON c.id = locked.check_id
+JOIN monitoring_service v ON v.id = c.service_id
+LEFT JOIN monitoring_heartbeat h ON h.check_id = c.id
+WHERE s.check_id = locked.check_id
+RETURNING s.check_id, s.lease_token, locked.lane, c.service_id, v.slug, v.provider, c.kind, c.name,
+    c.interval, c.timeout, c.degraded_over, c.confirm_down, c.confirm_up, c.options::text,
+    now(), s.next_due_at,
+    h.created_at, h.last_success_at, h.last_start_at, h.last_fail_at
+"""  # noqa: S608: made of constants; values are parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A check that is ours to probe until its lease runs out."""
+
+    check_id: int
+    token: uuid.UUID
+    lane: str
+    service_id: int
+    service: str
+    provider: str
+    kind: str
+    name: str
+    interval: float
+    timeout: float
+    policy: Policy
+    options: str
+    """The kind's options as JSON text, references unresolved."""
+    claimed_at: datetime
+    """The database's time of the claim."""
+    due_at: datetime
+    heartbeat: HeartbeatFacts | None = None
+
+    @property
+    def due_in(self) -> float:
+        """Seconds from the claim to the due time; negative when overdue."""
+        return (self.due_at - self.claimed_at).total_seconds()
+
+
+def claim(owner: uuid.UUID, limit: int, room: Mapping[str, int], lane_room: int) -> list[Claim]:
+    """Lease up to ``limit`` due checks to ``owner``, the longest overdue first.
+
+    ``room`` says how many more each busy lane may take; every other lane may take ``lane_room``. A lane
+    is a vendor, or one service of a generic provider.
+    """
+    parameters = {
+        "owner": owner,
+        "limit": limit,
+        "room": json.dumps(dict(room)),
+        "lane_room": lane_room,
+        "horizon": timedelta(seconds=HORIZON),
+        "margin": LEASE_MARGIN,
+        "generic": [slug for slug in providers.names() if providers.get(slug).generic],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM, parameters)
+        return [_claim(row) for row in cursor.fetchall()]
+
+
+def give_back(claim_: Claim) -> None:
+    """Return a lease unused; the check stays due."""
+    CheckState.objects.filter(check_ref_id=claim_.check_id, lease_token=claim_.token).update(
+        lease_token=None, lease_until=None, lease_owner=None
+    )
+
+
+def register() -> Process:
+    """Record this process as a worker, and take back the leases of dead ones on this host."""
+    with transaction.atomic():
+        process = Process.objects.create(role="worker", host=socket.gethostname(), pid=os.getpid())
+        dead = [
+            other.id
+            for other in Process.objects.filter(host=process.host, role="worker").exclude(id=process.id)
+            if not _alive(other)
+        ]
+        release(dead)
+        Process.objects.filter(id__in=dead).delete()
+    return process
+
+
+def release(owners: list[uuid.UUID]) -> None:
+    """Take back every lease of ``owners``, who must be dead or done."""
+    CheckState.objects.filter(lease_owner__in=owners).update(
+        lease_token=None, lease_until=None, lease_owner=None
+    )
+
+
+def _alive(process: Process) -> bool:
+    """Whether that process still runs. A pid may have been given to another program since."""
+    if process.pid == os.getpid():
+        return False
+    try:
+        return bool(psutil.Process(process.pid).create_time() <= process.started_at.timestamp() + 60)
+    except psutil.Error:
+        return False
+
+
+def _claim(row: tuple[Any, ...]) -> Claim:
+    degraded_over = row[10]
+    return Claim(
+        *row[:10],
+        policy=Policy(row[11], row[12], degraded_over * 1000 if degraded_over is not None else None),
+        options=row[13],
+        claimed_at=row[14],
+        due_at=row[15],
+        heartbeat=HeartbeatFacts(*row[16:20]) if row[16] else None,
+    )
