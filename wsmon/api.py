@@ -5,7 +5,7 @@ Who may call is in ``wsmon.callers``, errors are in ``wsmon.problems``, the docs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any, cast
 
@@ -17,9 +17,10 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
+from ninja.operation import Operation
 
 from wsmon import __version__, api_docs, problems
-from wsmon.callers import authenticate
+from wsmon.callers import Bearer, Session, authenticate
 from wsmon.problems import Problem
 
 View = Callable[..., HttpResponse]
@@ -33,17 +34,34 @@ Errors are RFC 9457 problem documents. All times are UTC, all durations named `r
 
 
 class Api(NinjaAPI):
-    """NinjaAPI, whose OpenAPI document tells the truth about errors: their media type, on every operation."""
+    """NinjaAPI, whose OpenAPI document also tells who may call, and how each operation fails."""
 
     def get_openapi_schema(self, **kwargs: Any) -> Any:
         """Return the OpenAPI document as a dictionary."""
         document = super().get_openapi_schema(**kwargs)
+        demands = {found.operation_id: found.auth_callbacks for found in self._operations()}
         for operations in document["paths"].values():
             for operation in operations.values():
                 _declare_problems(operation)
+                _declare_demands(operation, demands.get(operation["operationId"], ()))
         schema = problems.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
         document["components"]["schemas"] |= schema.pop("$defs") | {"ProblemDocument": schema}
         return document
+
+
+    def _operations(self) -> Iterator[Operation]:
+        for router in self._get_bound_routers():
+            for view in router.path_operations.values():
+                yield from view.operations
+
+
+def _declare_demands(operation: dict[str, Any], demands: Iterable[Any]) -> None:
+    for demand in demands:
+        if isinstance(demand, Bearer):
+            operation["x-scope"] = demand.scope
+            operation["security"] = [{"Bearer": [demand.scope] if demand.scope else []}, {"Session": []}]
+        elif isinstance(demand, Session):
+            operation["x-permission"] = demand.permission
 
 
 def _declare_problems(operation: dict[str, Any]) -> None:
@@ -61,8 +79,8 @@ def _declare_problems(operation: dict[str, Any]) -> None:
     operation["responses"] = dict(sorted(operation["responses"].items(), key=lambda item: int(item[0])))
 
 
-def _answer_error(request: HttpRequest, error: Exception) -> HttpResponse:
-    return problems.response(problems.of(request, error))
+def _answer_error(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
+    return problems.response(problems.of(request, error if isinstance(error, Exception) else error()))
 
 
 def _guarded(view: View) -> View:
@@ -124,10 +142,10 @@ def nothing_here(_request: HttpRequest) -> HttpResponse:
 
 
 def _operations(api: Api) -> list[URLPattern]:
-    patterns = [pattern for pattern in api.urls[0] if getattr(pattern, "name", None) != "api-root"]
+    patterns = [pattern for pattern in api.urls[0] if isinstance(pattern, URLPattern)]
     for pattern in patterns:
-        pattern.callback = _guarded(pattern.callback)
-    return patterns
+        pattern.callback = _guarded(cast(View, pattern.callback))
+    return [pattern for pattern in patterns if pattern.name != "api-root"]
 
 
 api = build()

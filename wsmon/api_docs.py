@@ -1,12 +1,171 @@
-"""The API's documentation, rendered here from the OpenAPI document: no script, nothing from elsewhere."""
+"""The API's documentation, rendered here from the OpenAPI document: no script, nothing from elsewhere.
+
+Swagger UI, which ninja brings, would need a looser Content-Security-Policy than ours.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+_DEPTH = 5
+
+Json = Mapping[str, Any]
 
 
-def page(request: HttpRequest, document: dict[str, Any]) -> HttpResponse:
-    """Return the page."""
-    return HttpResponse()
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One parameter, or one value in a body or an answer; ``path`` is dotted ("services[].status")."""
+
+    path: str
+    type: str
+    required: bool
+    default: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One status an operation may answer with."""
+
+    status: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path."""
+
+    anchor: str
+    method: str
+    path: str
+    summary: str
+    description: str
+    scope: str
+    permission: str
+    parameters: list[Field]
+    body: list[Field]
+    answer: list[Field]
+    example: str
+    answers: list[Answer]
+
+
+def page(request: HttpRequest, document: Json) -> HttpResponse:
+    """Render the document as a page of wsmon."""
+    context = {
+        "info": document["info"],
+        "paragraphs": document["info"]["description"].split("\n\n"),
+        "operations": list(operations(document)),
+        "origin": request.build_absolute_uri("/").rstrip("/"),
+    }
+    return render(request, "api/docs.html", context)
+
+
+def operations(document: Json) -> Iterator[Operation]:
+    """Yield every operation of an OpenAPI document, in its order."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield _operation(document, path, method, operation)
+
+
+def _operation(document: Json, path: str, method: str, operation: Json) -> Operation:
+    good = _schema(next((one for status, one in operation["responses"].items() if int(status) < 300), {}))
+    return Operation(
+        anchor=operation["operationId"],
+        method=method.upper(),
+        path=path,
+        summary=operation["summary"],
+        description=operation.get("description", ""),
+        scope=operation.get("x-scope") or "",
+        permission=operation.get("x-permission") or "",
+        parameters=[_parameter(document, one) for one in operation.get("parameters", [])],
+        body=list(_fields(document, _schema(operation.get("requestBody", {})))),
+        answer=list(_fields(document, good)),
+        example=_example(document, good),
+        answers=[Answer(int(status), one["description"]) for status, one in operation["responses"].items()],
+    )
+
+
+def _parameter(document: Json, parameter: Json) -> Field:
+    schema = parameter["schema"]
+    where = "" if parameter["in"] == "query" else f" (in the {parameter['in']})"
+    return Field(
+        path=parameter["name"],
+        type=_type(document, schema) + where,
+        required=parameter["required"],
+        default=_default(schema),
+        description=parameter.get("description", ""),
+    )
+
+
+def _fields(document: Json, schema: Json, prefix: str = "", depth: int = 0) -> Iterator[Field]:
+    schema, suffix = _inside(document, schema)
+    if depth > _DEPTH:
+        return
+    for name, value in schema.get("properties", {}).items():
+        path = f"{prefix}{suffix}.{name}" if prefix else name
+        yield Field(
+            path=path,
+            type=_type(document, value),
+            required=name in schema.get("required", []),
+            default=_default(value),
+            description=value.get("description", "") or _resolve(document, value).get("description", ""),
+        )
+        yield from _fields(document, value, path, depth + 1)
+
+
+def _inside(document: Json, schema: Json) -> tuple[Json, str]:
+    """Follow references and lists down to an object; return it and "[]" or "{}" when it is one of many."""
+    schema = _resolve(document, schema)
+    if "items" in schema:
+        return _resolve(document, schema["items"]), "[]"
+    if isinstance(schema.get("additionalProperties"), dict):
+        return _resolve(document, schema["additionalProperties"]), "{}"
+    return schema, ""
+
+
+def _resolve(document: Json, schema: Json) -> Json:
+    """Follow ``$ref`` and "this or null"."""
+    if "$ref" in schema:
+        return _resolve(document, document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[-1]])
+    choices = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
+    return _resolve(document, choices[0]) if len(choices) == 1 else schema
+
+
+def _type(document: Json, schema: Json) -> str:
+    nullable = any(one.get("type") == "null" for one in schema.get("anyOf", []))
+    resolved = _resolve(document, schema)
+    text = " | ".join(str(one) for one in resolved.get("enum", [])) or _plain_type(document, resolved)
+    return text + (" or null" if nullable else "")
+
+
+def _plain_type(document: Json, schema: Json) -> str:
+    if "items" in schema:
+        return f"list of {_type(document, schema['items'])}"
+    if "const" in schema:
+        return str(schema["const"])
+    text = str(schema.get("type", "any"))
+    if schema.get("format") == "date-time":
+        text = "time"
+    bounds = [str(schema[key]) for key in ("minimum", "maximum") if key in schema]
+    return text + (f" {'..'.join(bounds)}" if bounds else "")
+
+
+def _default(schema: Json) -> str:
+    return json.dumps(schema["default"]) if schema.get("default") not in (None, "") else ""
+
+
+def _schema(content: Json) -> Json:
+    media = next(iter(content.get("content", {}).values()), {})
+    found: Json = media.get("schema", {})
+    return found
+
+
+def _example(document: Json, schema: Json) -> str:
+    examples = _resolve(document, schema).get("examples", [])
+    return json.dumps(examples[0], indent=2) if examples else ""

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from wsmon.models import ApiToken, AuditEntry
 from wsmon.redact import redact, redact_json
+from wsmon.vocabulary import JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who acts. ``user`` is ``None`` for tokens and for wsmon itself; ``name`` outlives the account."""
 
-    user: AbstractUser | None
+    user: User | None
     name: str
     address: str | None = None
 
@@ -30,7 +31,7 @@ class Actor:
         if isinstance(token, ApiToken):
             return cls(None, f"token:{token.name}", address)
         user = getattr(request, "user", None)
-        if isinstance(user, AbstractUser) and user.is_authenticated:
+        if isinstance(user, User) and user.is_authenticated:
             return cls(user, user.get_username(), address)
         return cls(None, "anonymous", address)
 
@@ -44,16 +45,16 @@ def record(actor: Actor, action: str, target: str, reason: str = "", **details: 
     """Write one audit row in the current transaction, so that it stands or falls with the action.
 
     ``action`` is "thing.verb" ("check.pause"), ``target`` "thing:name" ("service:stripe"). Texts are cut
-    to their columns and secrets in them masked.
+    to their columns; secrets in ``reason`` and ``details`` are masked.
     """
     return AuditEntry.objects.create(
         actor=actor.user,
-        actor_name=_text(actor.name, 200),
+        actor_name=_clean(actor.name)[:200],
         action=action[:60],
-        target=_text(target, 200),
-        reason=_text(reason, 500),
+        target=_clean(target)[:200],
+        reason=redact(_clean(reason))[:500],
         address=actor.address,
-        details=redact_json(details),
+        details=_clean_json(redact_json(details)),
     )
 
 
@@ -89,5 +90,14 @@ def _address(text: str) -> str | None:
     return str(mapped or address)
 
 
-def _text(text: str, limit: int) -> str:
-    return redact(text.replace("\x00", ""))[:limit]
+def _clean(text: str) -> str:
+    """PostgreSQL stores neither NUL nor half a surrogate pair."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def _clean_json(value: JSON) -> JSON:
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, dict):
+        return {_clean(key): _clean_json(item) for key, item in value.items()}
+    return [_clean_json(item) for item in value] if isinstance(value, list) else value

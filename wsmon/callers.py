@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
@@ -63,10 +63,10 @@ class Session(APIKeyCookie):
         self.openapi_name = self.param_name
         self.permission = permission
 
-    def __call__(self, request: HttpRequest) -> AbstractUser | None:
+    def __call__(self, request: HttpRequest) -> User | None:
         """Return the caller's account, ``None`` when nobody is logged in."""
         user = getattr(request, "user", None)
-        if not isinstance(user, AbstractUser):
+        if not isinstance(user, User):
             return None
         if not (user.is_active and user.is_staff):
             raise Problem.forbidden("this account is not for staff")

@@ -137,8 +137,7 @@ def _http_error(error: HttpError) -> Problem:
 def _internal(request: HttpRequest, error: Exception) -> Problem:
     log.error("api_error", exc_info=error, path=request.path)
     request_id = str(getattr(request, "request_id", ""))
-    more = {"request_id": request_id} if request_id else {}
-    return Problem(500, "wsmon failed to answer; its log says why", **more)
+    return Problem(500, "wsmon failed to answer; its log says why", request_id=request_id)
 
 
 def _field_error(error: Mapping[str, Any]) -> tuple[str, str]:
