@@ -14,7 +14,7 @@ from wsmon.launcher.ground import LaunchError, Lock, LockTaken, make_data_dir
 
 WITHOUT_DATABASE = {
     "check", "collectstatic", "compilemessages", "diffsettings", "findstatic", "help", "makemessages",
-    "makemigrations", "run", "sqlmigrate", "startapp", "startproject", "test", "version",
+    "run", "sqlmigrate", "startapp", "startproject", "test", "version",
 }  # fmt: skip
 """Commands that start no embedded PostgreSQL here: `run` starts its own, the others need none."""
 PATIENCE = 60.0
