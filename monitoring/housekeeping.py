@@ -117,6 +117,7 @@ def _make_partition(day: date) -> str:
             [start, end],
         )
         cursor.execute(
-            f"ALTER TABLE service_health_metrics ATTACH PARTITION {name} FOR VALUES FROM (%s) TO (%s)", [start, end]
+            f"ALTER TABLE service_health_metrics ATTACH PARTITION {name} FOR VALUES FROM (%s) TO (%s)",
+            [start, end],
         )
     return name

@@ -195,7 +195,9 @@ class Prober:
         if self.stopping or waited > claims.LEASE_MARGIN - 1:
             self._give_back(job)
             return
-        finished = cycle.probe(job.claim, started, job.claimed, self.stalls.watching_since(job.claim.claimed_at))
+        finished = cycle.probe(
+            job.claim, started, job.claimed, self.stalls.watching_since(job.claim.claimed_at)
+        )
         if self._blameless(finished, started):
             logger.warning("result dropped: this process stood still meanwhile", check=job.claim.check_id)
             self._give_back(job)
@@ -206,7 +208,10 @@ class Prober:
 
     def _blameless(self, finished: Finished, started: float) -> bool:
         """Whether a bad outcome may be our own standstill's doing, and not the target's."""
-        bad = finished.outcome is not None and finished.outcome.outcome in (Outcome.CRITICAL, Outcome.DEGRADED)
+        bad = finished.outcome is not None and finished.outcome.outcome in (
+            Outcome.CRITICAL,
+            Outcome.DEGRADED,
+        )
         return bad and self.stalls.stalled_since(started)
 
     def _give_back(self, job: Planned) -> None:
@@ -240,7 +245,9 @@ class Prober:
         deadline: float | None = None
         while len(batch) < STORE_LIMIT:
             try:
-                one = self.results.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+                one = self.results.get(
+                    timeout=None if deadline is None else max(0.0, deadline - time.monotonic())
+                )
             except queue.Empty:
                 break
             if one is None:
@@ -293,7 +300,7 @@ def prober() -> Prober:
 
 def stop() -> None:
     """Stop this process's prober, if it runs."""
-    global _prober  # noqa: PLW0603
+    global _prober
     with _lock:
         running, _prober = _prober, None
     if running is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -16,7 +16,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from monitoring import histogram
-from monitoring.models import Rollup, Service, ServiceSummary
+from monitoring.models import Service, ServiceSummary
 from monitoring.periods import PERIODS, SLOTS, Period
 
 LETTERS = {"healthy": "h", "degraded": "d", "error": "e", "critical": "c"}
@@ -67,7 +67,9 @@ class Counts:
             return f"critical, {self.critical:,} of {self.total:,} probes failed"
         if self.error:
             return f"error (ours), {self.error:,} of {self.total:,} probes"
-        return f"degraded, {self.degraded:,} of {self.total:,} probes" + (f", p95 {p95:,.0f} ms" if p95 else "")
+        return f"degraded, {self.degraded:,} of {self.total:,} probes" + (
+            f", p95 {p95:,.0f} ms" if p95 else ""
+        )
 
 
 def refresh_due() -> int:
@@ -95,7 +97,17 @@ def refresh(period: Period, service_ids: Iterable[int] | None = None) -> int:
         batch_size=500,
         update_conflicts=True,
         unique_fields=["service_id", "period"],
-        update_fields=["first_start", "bar", "notes", "uptime", "p50_ms", "p95_ms", "p99_ms", "count", "made_at"],
+        update_fields=[
+            "first_start",
+            "bar",
+            "notes",
+            "uptime",
+            "p50_ms",
+            "p95_ms",
+            "p99_ms",
+            "count",
+            "made_at",
+        ],
     )
     return len(summaries)
 
@@ -129,9 +141,7 @@ def slots(rows: Iterable[Sequence[Any]], period: Period, now: datetime) -> list[
     return found
 
 
-def _summary(
-    service_id: int, period: Period, rows: list[tuple[Any, ...]], now: datetime
-) -> ServiceSummary:
+def _summary(service_id: int, period: Period, rows: list[tuple[Any, ...]], now: datetime) -> ServiceSummary:
     total = Counts()
     for row in rows:
         total.add(row[1:])

@@ -1,0 +1,41 @@
+"""What to do about a service that does not work: one sentence, by what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from wsmon.vocabulary import Category, Status
+
+
+class Finding(Protocol):
+    """What advice is given on."""
+
+    @property
+    def category(self) -> str: ...
+
+
+BY_CATEGORY = {
+    Category.NETWORK_ERROR: "The connection is refused or breaks off. If others reach it, look at our own network.",
+    Category.DNS_ERROR: "Its name cannot be resolved. Check the host name, then our resolver.",
+    Category.TLS_ERROR: "Its certificate is not accepted. If it is yours, renew it; if not, its owner must.",
+    Category.TIMEOUT_ERROR: "It takes longer than the timeout. Wait, or use another way meanwhile.",
+    Category.AUTHENTICATION_ERROR: "The vendor answers but refuses us: replace the credential or its permissions.",
+    Category.RATE_LIMITED: "We call it more often than allowed: lengthen the interval or raise the limit.",
+    Category.CLIENT_ERROR: "It refuses our request: check the check's options.",
+    Category.SERVER_ERROR: "It answers with a fault of its own. Nothing to do here but wait or fall back.",
+    Category.VALIDATION_ERROR: "It answers, but not what was expected. Compare the answer with the check's options.",
+    Category.CONFIGURATION_ERROR: "Our own configuration is at fault: the message says where.",
+    Category.UNKNOWN_ERROR: "A fault of wsmon itself: see its log.",
+}
+
+
+def advice(status: Status, main: Finding | None, missing: Sequence[str]) -> str:
+    """A sentence that says what to do; empty when there is nothing to do."""
+    if status is Status.NOT_CONFIGURED or (missing and status in (Status.UNKNOWN, Status.HEALTHY)):
+        return f"Set {', '.join(missing)} in the environment, or store it in the admin." if missing else ""
+    if status is Status.DEGRADED and (main is None or not main.category):
+        return "It works, too slowly. Wait, or use another way meanwhile."
+    if status in (Status.CRITICAL, Status.ERROR, Status.DEGRADED) and main is not None and main.category:
+        return BY_CATEGORY.get(Category(main.category), "")
+    return ""
