@@ -102,9 +102,7 @@ def due_now(check_ids: Sequence[int]) -> None:
     CheckState.objects.filter(check_ref_id__in=check_ids).update(next_due_at=Now())
 
 
-def _check_window(
-    starts_at: datetime, ends_at: datetime, reason: str, recurrence: str, time_zone: str
-) -> None:
+def _check_window(starts_at: datetime, ends_at: datetime, reason: str, recurrence: str, time_zone: str) -> None:
     if not reason.strip():
         raise Refused("a reason is required")
     if ends_at <= starts_at:
@@ -133,9 +131,7 @@ def _changed(checks: Sequence[Check], status: Status, reason: str, now: datetime
         return
     states = {
         state.check_ref_id: state
-        for state in CheckState.objects.select_for_update()
-        .filter(check_ref__in=checks)
-        .order_by("check_ref_id")
+        for state in CheckState.objects.select_for_update().filter(check_ref__in=checks).order_by("check_ref_id")
     }
     for check in checks:
         state = states[check.id]
@@ -164,11 +160,7 @@ def _audit(actor: Actor, action: str, check: Check, reason: str, **details: obje
 
 
 def _announce(service: Service | None) -> None:
-    ids = (
-        [service.id]
-        if service
-        else list(Service.objects.filter(archived_at=None).values_list("id", flat=True))
-    )
+    ids = [service.id] if service else list(Service.objects.filter(archived_at=None).values_list("id", flat=True))
     if ids:
         live.publish("state", {"services": ids})
 

@@ -35,9 +35,7 @@ class TestRequest(Schema):
 
     model_config = ConfigDict(extra="forbid")
 
-    test_type: TestType = Field(
-        description="a service of a generic provider (http, tcp, ...) has connectivity only"
-    )
+    test_type: TestType = Field(description="a service of a generic provider (http, tcp, ...) has connectivity only")
     timeout_ms: int = Field(5000, ge=1000, le=30_000, description="budget of the whole test in milliseconds")
 
 
@@ -47,9 +45,7 @@ class Phases(Schema):
     dns: float | None = None
     connect: float | None = None
     tls: float | None = None
-    first_byte: float | None = Field(
-        None, description="from the request being sent to the answer's first byte"
-    )
+    first_byte: float | None = Field(None, description="from the request being sent to the answer's first byte")
     total: float | None = None
 
 
@@ -106,9 +102,7 @@ class History(Schema):
 class Metrics(Schema):
     """A service's numbers over the timeframe, over all of its scheduled probes."""
 
-    uptime: float | None = Field(
-        description="share of probes that were healthy or degraded, 0..1", examples=[0.9991]
-    )
+    uptime: float | None = Field(description="share of probes that were healthy or degraded, 0..1", examples=[0.9991])
     p50: float | None = Field(description="half of the probes were no slower, in milliseconds")
     p95: float | None
     p99: float | None
@@ -160,9 +154,7 @@ class Totals(Schema):
     total_services: int = Field(
         description="services that count: not paused, unknown or not configured. `services` lists those too"
     )
-    last_updated: datetime | None = Field(
-        description="the latest result of any service; null before the first"
-    )
+    last_updated: datetime | None = Field(description="the latest result of any service; null before the first")
 
 
 _SERVICE = {

@@ -77,7 +77,7 @@ RETURNING s.check_id, s.lease_token, locked.lane, c.service_id, v.slug, v.provid
     c.interval, c.timeout, c.degraded_over, c.confirm_down, c.confirm_up, c.options::text,
     now(), s.next_due_at,
     h.created_at, h.last_success_at, h.last_start_at, h.last_fail_at
-"""  # noqa: S608: made of constants; values are parameters
+"""  # noqa: S608  made of constants; values are parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +151,7 @@ def register() -> Process:
 
 def release(owners: list[uuid.UUID]) -> None:
     """Take back every lease of ``owners``, who must be dead or done."""
-    CheckState.objects.filter(lease_owner__in=owners).update(
-        lease_token=None, lease_until=None, lease_owner=None
-    )
+    CheckState.objects.filter(lease_owner__in=owners).update(lease_token=None, lease_until=None, lease_owner=None)
 
 
 def _alive(process: Process) -> bool:

@@ -43,9 +43,7 @@ def probe(claim: Claim, started: float, claimed: float, watching_since: datetime
     missing: tuple[str, ...] = ()
     now = claim.claimed_at + timedelta(seconds=started - claimed)
     try:
-        found = run(
-            claim.service_id, claim.provider, claim.kind, claim.options, claim.timeout, now, heartbeat
-        )
+        found = run(claim.service_id, claim.provider, claim.kind, claim.options, claim.timeout, now, heartbeat)
         outcome: ProbeOutcome | None = with_threshold(found, claim.policy)
     except NotConfigured as absent:
         outcome, missing = None, absent.variables

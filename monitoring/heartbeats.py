@@ -88,9 +88,7 @@ def _length(request: HttpRequest) -> int:
 
 
 def _text(status: int, words: str, **headers: str) -> HttpResponse:
-    return HttpResponse(
-        words + "\n", status=status, content_type="text/plain; charset=utf-8", headers=headers
-    )
+    return HttpResponse(words + "\n", status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 urlpatterns = [

@@ -132,12 +132,10 @@ def bars(check_ids: Sequence[int], period: str) -> dict[int, list[Slot]]:
 
 def strip(first: datetime, period: Period, letters: str, notes: dict[str, str]) -> list[Slot]:
     """The slots of a summary that was made beforehand."""
-    return [
-        _slot(first, period, index, letter, notes.get(str(index), "")) for index, letter in enumerate(letters)
-    ]
+    return [_slot(first, period, index, letter, notes.get(str(index), "")) for index, letter in enumerate(letters)]
 
 
-def results(  # noqa: PLR0913: each is one filter of the log
+def results(
     check_ids: Sequence[int],
     *,
     outcomes: Iterable[str] | None = None,

@@ -98,7 +98,7 @@ def _partitions() -> dict[date, str]:
         )
         names = [row[0] for row in cursor.fetchall()]
     matches = [_PARTITION.match(name) for name in names]
-    return {datetime.strptime(m[1], "%Y%m%d").date(): m[0] for m in matches if m}  # noqa: DTZ007: a day in UTC
+    return {datetime.strptime(m[1], "%Y%m%d").date(): m[0] for m in matches if m}  # noqa: DTZ007  a day in UTC
 
 
 def _make_partition(day: date) -> str:

@@ -37,7 +37,7 @@ def check_recurrence(text: str) -> None:
     if unwelcome:
         raise ValueError(f"{sorted(unwelcome)[0]} is not allowed: the first occurrence gives the time of day")
     try:
-        rrulestr(text, dtstart=datetime(2026, 1, 1))  # noqa: DTZ001: rules are evaluated in local time
+        rrulestr(text, dtstart=datetime(2026, 1, 1))  # noqa: DTZ001  rules are evaluated in local time
     except (ValueError, TypeError, KeyError) as problem:
         raise ValueError(f"not a recurrence rule: {problem}") from None
 

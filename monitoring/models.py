@@ -84,12 +84,8 @@ class Check(models.Model):
     confirm_down = models.PositiveSmallIntegerField(
         default=2, validators=[MinValueValidator(1), MaxValueValidator(20)]
     )
-    confirm_up = models.PositiveSmallIntegerField(
-        default=2, validators=[MinValueValidator(1), MaxValueValidator(20)]
-    )
-    options = models.JSONField(
-        default=dict, blank=True, help_text="the kind's own settings, references unresolved"
-    )
+    confirm_up = models.PositiveSmallIntegerField(default=2, validators=[MinValueValidator(1), MaxValueValidator(20)])
+    options = models.JSONField(default=dict, blank=True, help_text="the kind's own settings, references unresolved")
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -262,9 +258,7 @@ class StateChange(models.Model):
             # Timelines: of everything, of one service, of one check.
             models.Index(F("at").desc(), F("id").desc(), name="statechange_time"),
             models.Index("service", F("at").desc(), name="statechange_service"),
-            models.Index(
-                "check_ref", F("at").desc(), name="statechange_check", condition=Q(check_ref__isnull=False)
-            ),
+            models.Index("check_ref", F("at").desc(), name="statechange_check", condition=Q(check_ref__isnull=False)),
         ]
 
     def __str__(self) -> str:
@@ -305,9 +299,7 @@ class MaintenanceWindow(models.Model):
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(help_text="end of the first occurrence")
     recurrence = models.CharField(max_length=300, blank=True, help_text="e.g. FREQ=WEEKLY;BYDAY=SU")
-    time_zone = models.CharField(
-        max_length=60, default="UTC", help_text="in which recurrences keep their hour"
-    )
+    time_zone = models.CharField(max_length=60, default="UTC", help_text="in which recurrences keep their hour")
     reason = models.CharField(max_length=500)
     created_by = models.CharField(max_length=200, blank=True)
     cancelled_at = models.DateTimeField(null=True, blank=True)
@@ -315,9 +307,7 @@ class MaintenanceWindow(models.Model):
     class Meta:
         ordering = ["starts_at"]
         constraints = [
-            models.CheckConstraint(
-                condition=Q(ends_at__gt=F("starts_at")), name="maintenance_ends_after_start"
-            )
+            models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="maintenance_ends_after_start")
         ]
 
     def __str__(self) -> str:

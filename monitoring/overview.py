@@ -193,9 +193,7 @@ def views(service_ids: Sequence[int], period: str = "24h") -> list[ServiceView]:
     now = timezone.now()
     services = {row.id: row for row in Service.objects.filter(id__in=service_ids, archived_at=None)}
     checks = _checks(services, now)
-    summaries = {
-        row.service_id: row for row in ServiceSummary.objects.filter(service__in=services, period=period)
-    }
+    summaries = {row.service_id: row for row in ServiceSummary.objects.filter(service__in=services, period=period)}
     windows = maintenance.relevant(now)
     return [
         _view(services[key], checks[key], summaries.get(key), PERIODS[period], windows, now)

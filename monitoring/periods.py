@@ -48,9 +48,7 @@ PERIODS = {
     period.name: period
     for period in (
         Period("1h", "1 h", timedelta(hours=1), _LEVEL.MINUTE, 40, _LEVEL.MINUTE, 60, timedelta(seconds=50)),
-        Period(
-            "24h", "24 h", timedelta(hours=24), _LEVEL.SLOT, 960, _LEVEL.MINUTE, 300, timedelta(seconds=50)
-        ),
+        Period("24h", "24 h", timedelta(hours=24), _LEVEL.SLOT, 960, _LEVEL.MINUTE, 300, timedelta(seconds=50)),
         # 90 slots of 2 hours are 7.5 days: hours fit into them evenly.
         Period("7d", "7 d", timedelta(days=7), _LEVEL.HOUR, 7_200, _LEVEL.HOUR, 3_600, timedelta(minutes=10)),
         Period("90d", "90 d", timedelta(days=90), _LEVEL.DAY, 86_400, _LEVEL.DAY, 86_400, timedelta(hours=1)),

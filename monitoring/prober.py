@@ -195,9 +195,7 @@ class Prober:
         if self.stopping or waited > claims.LEASE_MARGIN - 1:
             self._give_back(job)
             return
-        finished = cycle.probe(
-            job.claim, started, job.claimed, self.stalls.watching_since(job.claim.claimed_at)
-        )
+        finished = cycle.probe(job.claim, started, job.claimed, self.stalls.watching_since(job.claim.claimed_at))
         if self._blameless(finished, started):
             logger.warning("result dropped: this process stood still meanwhile", check=job.claim.check_id)
             self._give_back(job)
@@ -245,9 +243,7 @@ class Prober:
         deadline: float | None = None
         while len(batch) < STORE_LIMIT:
             try:
-                one = self.results.get(
-                    timeout=None if deadline is None else max(0.0, deadline - time.monotonic())
-                )
+                one = self.results.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 break
             if one is None:
@@ -290,7 +286,7 @@ _lock = threading.Lock()
 
 def prober() -> Prober:
     """This process's prober, started at the first call."""
-    global _prober  # noqa: PLW0603: one per process by design
+    global _prober  # noqa: PLW0603  one per process by design
     with _lock:
         if _prober is None:
             _prober = Prober(settings.PROBE_THREADS, settings.PROBES_PER_PROVIDER)

@@ -148,7 +148,7 @@ UPDATE monitoring_checkstate s SET
     checked_at = r.at, outcome = r.outcome, category = r.category, message = r.message,
     total_ms = r.total_ms, http_status = r.http_status, details = r.details, missing = '{{}}'
 FROM r WHERE s.check_id = r.check_id
-"""  # noqa: S608: made of constants; values are parameters
+"""  # noqa: S608  made of constants; values are parameters
 
 _COUNT = f"""
 {_PARSE}, counted AS (
@@ -169,14 +169,14 @@ UPDATE monitoring_rollup u SET
     histogram = CASE WHEN c.bins IS NULL THEN u.histogram ELSE wsmon_add_bins(u.histogram, c.bins) END
 FROM counted c
 WHERE u.level = c.level AND u.check_id = c.check_id AND u.start = c.start
-"""  # noqa: S608: made of constants; values are parameters
+"""  # noqa: S608  made of constants; values are parameters
 
 
 def _write_results(decided: Sequence[Decided]) -> None:
     records = []
     for one in decided:
         finished = one.finished
-        assert finished.outcome is not None  # noqa: S101: narrows the type
+        assert finished.outcome is not None  # noqa: S101  narrows the type
         records.append(
             _record(finished.check_id, finished.at, finished.outcome)
             | {

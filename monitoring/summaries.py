@@ -67,9 +67,7 @@ class Counts:
             return f"critical, {self.critical:,} of {self.total:,} probes failed"
         if self.error:
             return f"error (ours), {self.error:,} of {self.total:,} probes"
-        return f"degraded, {self.degraded:,} of {self.total:,} probes" + (
-            f", p95 {p95:,.0f} ms" if p95 else ""
-        )
+        return f"degraded, {self.degraded:,} of {self.total:,} probes" + (f", p95 {p95:,.0f} ms" if p95 else "")
 
 
 def refresh_due() -> int:

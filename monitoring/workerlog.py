@@ -75,6 +75,4 @@ class WorkerLog:
             late_ms=late[int(len(late) * 0.99)] * 1000 if late else 0.0,
         )
         if not written:  # the row was tidied away while this process was cut off
-            Process.objects.create(
-                id=self.process_id, role="worker", host=socket.gethostname(), pid=os.getpid()
-            )
+            Process.objects.create(id=self.process_id, role="worker", host=socket.gethostname(), pid=os.getpid())
