@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import redis
 from django.conf import settings
+from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.whole import Stack, eventually, free_port
 from wsmon.embedded import Server
 
 CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 STRICT = os.environ.get("WSMON_TEST_STRICT") == "1"
 NEEDS = {"browser": CHROMIUM, "redis": "redis-server"}
 
@@ -54,3 +67,62 @@ def loopback_targets(settings: object) -> Iterator[None]:
     settings.ALLOW_PRIVATE_TARGETS = ["127.0.0.0/8", "::1/128"]  # type: ignore[attr-defined]
     yield
     settings.ALLOW_PRIVATE_TARGETS = before  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def make_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stack]]:
+    """A maker of whole wsmons, each in a directory of its own: ``make_stack({"NAME": "value"}).start()``."""
+    made: list[Stack] = []
+
+    def make(env: Mapping[str, str] | None = None) -> Stack:
+        made.append(Stack(tmp_path_factory.mktemp("stack"), env))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.clean_up()
+
+
+@pytest.fixture
+def live_stack(make_stack: Callable[..., Stack]) -> Stack:
+    """One whole wsmon that runs."""
+    return make_stack().start()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A redis-server of this run's own."""
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with subprocess.Popen(
+        ["redis-server", *options], cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL
+    ) as process:
+        client = redis.Redis(port=port)
+        eventually(lambda: _answers(client), "redis-server answers")
+        yield f"redis://127.0.0.1:{port}/0"
+        process.terminate()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's chromium, driven by playwright."""
+    # Playwright's own event loop runs in this thread from here on; Django takes that for async code.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A fresh tab with no cookies of another test."""
+    with chromium.new_context() as context:
+        yield context.new_page()

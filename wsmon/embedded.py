@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,11 +182,7 @@ def open_the_way(path: Path, say: Callable[[str], None]) -> None:
 def _readable_to_all(tree: Path) -> None:
     """Undo a strict umask at installation: PostgreSQL's own files are public."""
     probe = tree / "share" / "postgresql" / "postgres.bki"
-    if all(
-        path.stat().st_mode & stat.S_IROTH
-        for path in (tree, tree / "bin" / "postgres", probe)
-        if path.exists()
-    ):
+    if all(path.stat().st_mode & stat.S_IROTH for path in (tree, tree / "bin" / "postgres", probe) if path.exists()):
         return
     for path in [tree, *tree.rglob("*")]:
         if not path.is_symlink():
@@ -293,9 +290,7 @@ class Server:
         try:
             found = (self.cluster / "PG_VERSION").read_text().strip()
         except OSError as error:
-            raise EmbeddedError(
-                f"{self.cluster} is not a PostgreSQL data directory: {error.strerror}"
-            ) from error
+            raise EmbeddedError(f"{self.cluster} is not a PostgreSQL data directory: {error.strerror}") from error
         if found != str(MAJOR):
             raise EmbeddedError(
                 f"{self.cluster} was written by PostgreSQL {found}, this wsmon brings PostgreSQL {MAJOR}: "
@@ -391,6 +386,9 @@ class Server:
             except subprocess.TimeoutExpired:
                 continue
             break
+        if self.sockets.parent != self.data_dir:  # the one outside, in /tmp
+            with suppress(OSError):
+                self.sockets.rmdir()
 
     @property
     def running(self) -> bool:
