@@ -10,6 +10,9 @@ import pkgutil
 from functools import cache
 
 from providers.base import Kind, Provider
+from providers.runner import run
+
+__all__ = ["UnknownKind", "UnknownProvider", "get", "kind", "kinds", "names", "run"]
 
 
 class UnknownProvider(LookupError):

@@ -25,7 +25,7 @@ class ProbeOutcome:
     outcome: Outcome
     category: Category | None = None
     message: str = ""
-    timings: Timings = Timings()
+    timings: Timings = field(default_factory=Timings)
     http_status: int | None = None
     details: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -79,6 +79,8 @@ class ProbeContext:
     options: Any = None
     """An instance of the kind's ``options`` model, references in it resolved."""
     heartbeat: HeartbeatFacts | None = None
+    provider: Provider | None = None
+    """The service's provider, filled in by :func:`providers.run`; a generic kind may read its facts."""
 
     def need(self, *names: str) -> tuple[str, ...]:
         """Return the values of ``names``; raise :class:`NotConfigured` naming every absent one."""
