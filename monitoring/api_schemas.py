@@ -9,7 +9,7 @@ from typing import Any
 from ninja import Schema
 from pydantic import ConfigDict, Field
 
-from wsmon.vocabulary import Category, Criticality, Outcome, Status
+from wsmon.vocabulary import JSON, Category, Criticality, Outcome, Status
 
 _TIME = "2026-11-21T09:30:00.120Z"
 
@@ -102,7 +102,9 @@ class History(Schema):
 class Metrics(Schema):
     """A service's numbers over the timeframe, over all of its scheduled probes."""
 
-    uptime: float | None = Field(description="share of probes that were healthy or degraded, 0..1", examples=[0.9991])
+    uptime: float | None = Field(
+        description="share of probes that worked, 0..1; our own faults are left out", examples=[0.9991]
+    )
     p50: float | None = Field(description="half of the probes were no slower, in milliseconds")
     p95: float | None
     p99: float | None
@@ -157,7 +159,7 @@ class Totals(Schema):
     last_updated: datetime | None = Field(description="the latest result of any service; null before the first")
 
 
-_SERVICE = {
+_SERVICE: JSON = {
     "service": "stripe",
     "label": "Stripe",
     "provider": "stripe",
@@ -172,8 +174,8 @@ _SERVICE = {
     "missing_variables": [],
     "details": {},
 }
-_TOTALS = {"overall_status": "healthy", "healthy_services": 5, "total_services": 6, "last_updated": _TIME}
-_TIMINGS = {"dns": None, "connect": None, "tls": None, "first_byte": 71.2, "total": 72.0}
+_TOTALS: JSON = {"overall_status": "healthy", "healthy_services": 5, "total_services": 6, "last_updated": _TIME}
+_TIMINGS: JSON = {"dns": None, "connect": None, "tls": None, "first_byte": 71.2, "total": 72.0}
 
 
 class HealthAnswer(Totals):

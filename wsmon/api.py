@@ -39,7 +39,10 @@ class Api(NinjaAPI):
     def get_openapi_schema(self, **kwargs: Any) -> Any:
         """Return the OpenAPI document as a dictionary."""
         document = super().get_openapi_schema(**kwargs)
-        demands = {found.operation_id: found.auth_callbacks for found in self._operations()}
+        demands = {
+            found.operation_id or self.get_openapi_operation_id(found): found.auth_callbacks
+            for found in self._operations()
+        }
         for operations in document["paths"].values():
             for operation in operations.values():
                 _declare_problems(operation)
@@ -65,6 +68,8 @@ def _declare_demands(operation: dict[str, Any], demands: Iterable[Any]) -> None:
 
 
 def _declare_problems(operation: dict[str, Any]) -> None:
+    for parameter in operation["parameters"]:
+        parameter.pop("examples", None)  # a list, where OpenAPI wants a map; the schema has them too
     declared = {401, 403, 405, 429, 500, 503} | ({422} if operation["parameters"] else set())
     if "requestBody" in operation:
         declared |= {400, 413, 422}

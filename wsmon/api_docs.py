@@ -130,10 +130,10 @@ def _inside(document: Json, schema: Json) -> tuple[Json, str]:
 
 
 def _resolve(document: Json, schema: Json) -> Json:
-    """Follow ``$ref`` and "this or null"."""
+    """Follow ``$ref``, "this or null", and a reference with words around it."""
     if "$ref" in schema:
         return _resolve(document, document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[-1]])
-    choices = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
+    choices = [one for one in schema.get("anyOf", schema.get("allOf", [])) if one.get("type") != "null"]
     return _resolve(document, choices[0]) if len(choices) == 1 else schema
 
 

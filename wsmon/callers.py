@@ -57,10 +57,10 @@ class Bearer(HttpBearer):
 class Session(APIKeyCookie):
     """The session of a logged-in member of staff; unsafe methods need a CSRF token (``X-CSRFToken``)."""
 
+    param_name = settings.SESSION_COOKIE_NAME
+
     def __init__(self, permission: str | None) -> None:
         super().__init__(csrf=False)
-        self.param_name = settings.SESSION_COOKIE_NAME
-        self.openapi_name = self.param_name
         self.permission = permission
 
     def __call__(self, request: HttpRequest) -> User | None:

@@ -1,0 +1,211 @@
+"""What the API answers, read from the database: a fixed number of queries, whatever is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection
+from django.utils import timezone
+
+from monitoring import history, overview
+from monitoring.models import Service, ServiceSummary
+from monitoring.overview import CheckView, ServiceView
+from monitoring.periods import PERIODS
+from monitoring.summaries import Counts
+from wsmon.vocabulary import Outcome, Status, Timings
+
+HISTORY = 20
+"""Results and changes of one service in its history."""
+
+_EXPLAINED = (*overview.UNHEALTHY, Status.NOT_CONFIGURED)
+_PHASES = ("dns", "connect", "tls", "first_byte", "total")
+
+_LAST_TIMINGS = """
+SELECT c.id, r.dns_ms, r.connect_ms, r.tls_ms, r.first_byte_ms, r.total_ms
+FROM unnest(%s::bigint[], %s::timestamptz[]) AS c(id, at)
+JOIN service_health_metrics r ON r.check_id = c.id AND r.at = c.at
+"""
+
+_LAST_RESULTS = """
+SELECT s.id, r.name, r.at, r.outcome, r.total_ms, r.http_status, r.message, r.category, r.manual
+FROM unnest(%s::bigint[]) AS s(id)
+CROSS JOIN LATERAL (
+    SELECT c.name, latest.*
+    FROM monitoring_configuration c
+    CROSS JOIN LATERAL (
+        SELECT * FROM service_health_metrics m
+        WHERE m.check_id = c.id ORDER BY m.at DESC, m.id DESC LIMIT %s
+    ) latest
+    WHERE c.service_id = s.id AND c.archived_at IS NULL
+    ORDER BY latest.at DESC, latest.id DESC LIMIT %s
+) r
+ORDER BY r.at DESC, r.id DESC
+"""
+
+_LAST_CHANGES = """
+SELECT x.service_id, c.name, x.at, x.old, x.new, x.reason, x.category
+FROM unnest(%s::bigint[]) AS s(id)
+CROSS JOIN LATERAL (
+    SELECT * FROM monitoring_statechange x
+    WHERE x.service_id = s.id ORDER BY x.at DESC, x.id DESC LIMIT %s
+) x
+LEFT JOIN monitoring_configuration c ON c.id = x.check_id
+ORDER BY x.at DESC, x.id DESC
+"""
+
+_COUNTS = """
+SELECT c.service_id, sum(u.healthy), sum(u.degraded), sum(u.critical), sum(u.error)
+FROM monitoring_configuration c
+JOIN monitoring_rollup u ON u.check_id = c.id AND u.level = %s AND u.start > %s
+WHERE c.service_id = ANY(%s) AND c.archived_at IS NULL
+GROUP BY c.service_id
+"""
+
+
+def totals() -> dict[str, Any]:
+    """The overall state, by the contract's formula."""
+    found = overview.overall()
+    return {
+        "overall_status": found.status,
+        "healthy_services": found.healthy,
+        "total_services": found.counted,
+        "last_updated": found.last_updated,
+    }
+
+
+def services(only: Iterable[int] | None) -> list[ServiceView]:
+    """Every service, or only some by id, most urgent first."""
+    wanted = Service.objects.filter(archived_at=None)
+    if only is not None:
+        wanted = wanted.filter(id__in=list(only))
+    return overview.views(list(overview.ordered(wanted).values_list("id", flat=True)))
+
+
+def service(view: ServiceView) -> dict[str, Any]:
+    """One service in short."""
+    unwell = view.status in overview.UNHEALTHY
+    return {
+        "service": view.slug,
+        "label": view.label,
+        "provider": view.provider,
+        "criticality": view.criticality,
+        "status": view.status,
+        "since": view.since,
+        "response_time": view.response_ms,
+        "error": (view.reason or None) if view.status in _EXPLAINED else None,
+        "error_category": (view.category or None) if unwell else None,
+        "checked_at": view.checked_at,
+        "maintenance": view.maintenance is not None,
+        "missing_variables": view.missing,
+        "details": {},
+    }
+
+
+def detailed(views: Sequence[ServiceView], *, checks: bool, past: bool) -> list[dict[str, Any]]:
+    """Services with their checks and details, their history, or both."""
+    timings = _last_timings([check for view in views for check in view.checks]) if checks else {}
+    histories = _histories([view.id for view in views]) if past else {}
+    found = []
+    for view in views:
+        one = service(view) | {"checks": None, "history": histories.get(view.id)}
+        if checks:
+            one["checks"] = [_check(check, timings.get(check.id, {})) for check in view.checks]
+            one["details"] = {check.name: check.details for check in view.checks if check.details}
+        found.append(one)
+    return found
+
+
+def metrics(views: Sequence[ServiceView], timeframe: str) -> dict[int, dict[str, Any]]:
+    """Uptime, percentiles and counts of each service (by id) over a timeframe."""
+    counted = _counts([view.id for view in views], timeframe)
+    rows = ServiceSummary.objects.filter(service__in=counted, period=timeframe)
+    summaries = {row.service_id: row for row in rows}
+    found: dict[int, dict[str, Any]] = {}
+    for view in views:
+        counts, summary = counted[view.id], summaries.get(view.id)
+        if summary is None or summary.count < 0.9 * counts.total:
+            # Too young for the summary made beforehand: few rows, so they are read themselves.
+            times = _percentiles(view, timeframe)
+        else:
+            times = {"p50": summary.p50_ms, "p95": summary.p95_ms, "p99": summary.p99_ms}
+        by_outcome = {outcome: getattr(counts, outcome.value) for outcome in Outcome}
+        found[view.id] = {"uptime": counts.uptime, **times, "total": counts.total, "counts": by_outcome}
+    return found
+
+
+def phases(timings: Timings) -> dict[str, float | None]:
+    """Timings under their names in the API."""
+    return {name.removesuffix("_ms"): value for name, value in asdict(timings).items()}
+
+
+def _check(check: CheckView, timings: Mapping[str, float | None]) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "kind": check.kind,
+        "status": check.status,
+        "since": check.since,
+        "outcome": check.outcome or None,
+        "response_time": check.total_ms,
+        "timings": timings,
+        "http_status": check.http_status,
+        "message": check.message,
+        "error_category": check.category or None,
+        "checked_at": check.checked_at,
+        "interval": check.interval,
+        "missing_variables": check.missing,
+        "details": check.details,
+    }
+
+
+def _last_timings(checks: Sequence[CheckView]) -> dict[int, dict[str, float | None]]:
+    probed = [check for check in checks if check.checked_at]
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST_TIMINGS, [[check.id for check in probed], [check.checked_at for check in probed]])
+        return {check_id: dict(zip(_PHASES, times, strict=True)) for check_id, *times in cursor}
+
+
+def _histories(service_ids: list[int]) -> dict[int, dict[str, list[Any]]]:
+    found: dict[int, dict[str, list[Any]]] = {key: {"results": [], "changes": []} for key in service_ids}
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST_RESULTS, [service_ids, HISTORY, HISTORY])
+        for service_id, *row in cursor:
+            found[service_id]["results"].append(_result(*row))
+        cursor.execute(_LAST_CHANGES, [service_ids, HISTORY])
+        for service_id, *row in cursor:
+            found[service_id]["changes"].append(_change(*row))
+    return found
+
+
+def _result(*row: Any) -> dict[str, Any]:
+    names = ("check", "at", "outcome", "response_time", "http_status", "message", "error_category", "manual")
+    found = dict(zip(names, row, strict=True))
+    return found | {"error_category": found["error_category"] or None}
+
+
+def _change(*row: Any) -> dict[str, Any]:
+    found = dict(zip(("check", "at", "old", "new", "reason", "error_category"), row, strict=True))
+    return found | {"error_category": found["error_category"] or None}
+
+
+def _counts(service_ids: list[int], timeframe: str) -> dict[int, Counts]:
+    period = PERIODS[timeframe]
+    since = timezone.now() - period.length - timedelta(seconds=period.level)
+    found = {key: Counts() for key in service_ids}
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTS, [period.level, since, service_ids])
+        for service_id, healthy, degraded, critical, error in cursor:
+            found[service_id] = Counts(int(healthy), int(degraded), int(critical), int(error))
+    return found
+
+
+def _percentiles(view: ServiceView, timeframe: str) -> dict[str, float | None]:
+    together = Counts()
+    for one in history.counts([check.id for check in view.checks], timeframe).values():
+        together.add((one.healthy, one.degraded, one.critical, one.error, None, ()))
+        for index, number in one.histogram.items():
+            together.histogram[index] = together.histogram.get(index, 0) + number
+    found = history.to_percentiles(together)
+    return {"p50": found.p50, "p95": found.p95, "p99": found.p99}
