@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from django.urls import path
 
-from monitoring.views import overview, service
+from monitoring.views import actions, overview, service
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
     path("wall/", overview.wall, name="wall"),
     path("changes/", overview.changes, name="changes"),
     path("services/<slug:slug>/", service.service, name="service"),
+    path("services/<slug:slug>/live/", service.live, name="service-live"),
     path("services/<slug:slug>/series.json", service.series, name="service-series"),
     path("services/<slug:slug>/results/", service.results, name="service-results"),
-    path("services/<slug:slug>/test/", service.test, name="service-test"),
-    path("services/<slug:slug>/pause/", service.pause, name="service-pause"),
-    path("services/<slug:slug>/resume/", service.resume, name="service-resume"),
-    path("services/<slug:slug>/maintenance/", service.maintenance, name="service-maintenance"),
+    path("services/<slug:slug>/test/", actions.test, name="service-test"),
+    path("services/<slug:slug>/pause/", actions.pause, name="service-pause"),
+    path("services/<slug:slug>/resume/", actions.resume, name="service-resume"),
+    path("services/<slug:slug>/maintenance/", actions.maintenance, name="service-maintenance"),
+    path(
+        "services/<slug:slug>/maintenance/<int:window>/cancel/",
+        actions.cancel_maintenance,
+        name="service-maintenance-cancel",
+    ),
 ]

@@ -7,6 +7,7 @@ What is rendered comes from the module named in ``settings.LIVE_RENDERER``: ``ch
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
@@ -123,6 +124,8 @@ class Hub:
         missed = RESYNC if self.changed_at >= since else b""
         viewer = Viewer(session_key, b"retry: 2000\n\n" + self._ping("hello") + missed)
         self.viewers.add(viewer)
+        self._sent.clear()  # the new page may be older than what was sent last: send it all again
+        self._look.set()
         if not self._tasks:
             Hub._open.add(self)
             _end_streams_on_signals()
@@ -133,8 +136,6 @@ class Hub:
     def leave(self, viewer: Viewer) -> None:
         """Forget a stream that ended."""
         self.viewers.discard(viewer)
-        if not self.viewers:
-            self._sent.clear()
 
     def broadcast(self, chunk: bytes) -> None:
         """Queue the same bytes for every stream."""
@@ -235,11 +236,14 @@ class Hub:
             if len(changed) > RENDER_LIMIT:
                 self.broadcast(RESYNC)
                 continue
-            events = await self.in_thread(_renderer().changed, changed)
+            try:
+                events = await self.in_thread(_renderer().changed, changed)
+            except Exception:
+                self.broadcast(RESYNC)
+                raise
             for number in changed:  # ticks from before the change would undo it
                 self._ticks.pop(str(number), None)
-            listed = sse("list", json.dumps(sorted(changed)))
-            self.broadcast(self._fresh(events, always=True) + listed)
+            self.broadcast(self._fresh(events))
 
     async def _flush_ticks(self) -> None:
         while True:
@@ -251,15 +255,14 @@ class Hub:
     async def _regularly(self) -> None:
         """What no notification tells: that nobody probes any more, that the median moved."""
         while True:
+            self._look.clear()
             if self.viewers:
                 chunk = self._fresh(await self.in_thread(_renderer().regular))
                 if chunk:
                     self.broadcast(chunk)
-            self._look.clear()
-            try:
-                await asyncio.wait_for(self._look.wait(), REGULAR_EVERY)
-            except TimeoutError:
-                continue
+            await asyncio.sleep(1)  # also when many pages come at once
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), REGULAR_EVERY - 1)
 
     async def _mind(self) -> None:
         """Ping, drop browsers that take nothing any more, and end streams of those who signed out."""
@@ -286,13 +289,14 @@ class Hub:
                 viewer.offer(SIGNED_OUT)
                 viewer.end()
 
-    def _fresh(self, events: Mapping[str, str], *, always: bool = False) -> bytes:
+    def _fresh(self, events: Mapping[str, str]) -> bytes:
         """The events as bytes, without those that every page has already. Rows are always sent."""
         chunks = []
         for event, html in events.items():
-            if self._sent.get(event) != html or (always and event.startswith("svc-")):
+            row = event == "list" or event.startswith("svc-")
+            if row or self._sent.get(event) != html:
                 chunks.append(sse(event, html))
-            if not event.startswith("svc-"):
+            if not row:
                 self._sent[event] = html
         return b"".join(chunks)
 

@@ -169,6 +169,12 @@ def clock(at: datetime | None) -> SafeString:
 
 
 @register.filter
+def clock_seconds(at: datetime) -> SafeString:
+    """A clock time to the second, for logs: "13:58:03" today, "Fri 18:04:11", "3 Oct 18:04:11"."""
+    return _time(at, f"{clock_text(at)}:{timezone.localtime(at):%S}", "")
+
+
+@register.filter
 def seconds(value: float | None) -> SafeString:
     """A length of time in seconds, as configured: "30 s", "0.8 s", "5 min"."""
     if value is None:
@@ -187,12 +193,16 @@ def _unit(number: str, unit: str) -> SafeString:
 
 @register.filter
 def ms(value: float | None) -> SafeString:
-    """Milliseconds: "182 ms", "0.8 ms"; above ten seconds "12.3 s"."""
+    """Milliseconds with their unit: "182 ms", "0.8 ms"; the number can be found by scripts."""
     if value is None:
         return DASH
-    if value >= 10_000:
-        return _unit(f"{value / 1000:,.1f}", "s")
-    return _unit(f"{value:,.0f}" if value >= 1 else f"{value:.1f}", "ms")
+    return format_html('<span data-value>{}</span><span class="u">ms</span>', ms_number(value))
+
+
+@register.filter
+def ms_number(value: float) -> str:
+    """Milliseconds without their unit: "2,003", "0.8"."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:.1f}"
 
 
 def percent_text(share: float) -> str:
@@ -213,9 +223,7 @@ def percent(share: float | None) -> SafeString:
 SPARK_WIDTH, SPARK_HEIGHT = 96, 24
 
 
-def spark_points(
-    values: Sequence[float | None], width: int, height: int, top: float
-) -> list[tuple[float, float]]:
+def spark_points(values: Sequence[float | None], width: int, height: int, top: float) -> list[tuple[float, float]]:
     """Where each known value lies, oldest at the left; ``top`` is the value at the upper edge."""
     step = (width - 3) / max(1, len(values) - 1)
     return [
@@ -238,18 +246,12 @@ def sparkline(
     top = max(*known, limit if near and limit else 0, 1) * 1.15
     points = spark_points(values, width, height, top)
     line = " ".join(f"{x},{y}" for x, y in points)
-    area = (
-        f"M{points[0][0]} {height} L"
-        + " L".join(f"{x},{y}" for x, y in points)
-        + f" L{points[-1][0]} {height}z"
-    )
+    area = f"M{points[0][0]} {height} L" + " L".join(f"{x},{y}" for x, y in points) + f" L{points[-1][0]} {height}z"
     title = f"last {len(values)} response times, now {known[-1]:,.0f} ms"
     bar = ""
     if near and limit:
         title += f", degraded over {limit:,.0f} ms"
-        bar = format_html(
-            '<path class="th" d="M0 {}H{}"/>', round(height - 2 - (height - 5) * limit / top, 1), width
-        )
+        bar = format_html('<path class="th" d="M0 {}H{}"/>', round(height - 2 - (height - 5) * limit / top, 1), width)
     return format_html(
         '<svg class="ws-spark" data-s="{}" data-ms="{}" data-limit="{}" viewBox="0 0 {} {}" '
         'preserveAspectRatio="none" role="img" aria-label="{}"><title>{}</title><path class="ar" d="{}"/>{}'

@@ -1,0 +1,82 @@
+"""What the hub renders for open pages (``settings.LIVE_RENDERER``): each piece once, for every viewer.
+
+Nothing in here may depend on who looks; buttons that need a permission are hidden by the page's CSS.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from django.template.loader import render_to_string
+
+from monitoring import overview, panels, selfwatch
+from monitoring.overview import Overall, ServiceView
+from wsmon.vocabulary import Criticality, Status
+
+GROUPS = {
+    **dict.fromkeys(overview.UNHEALTHY, "attention"),
+    Status.NOT_CONFIGURED: "setup",
+    Status.UNKNOWN: "setup",
+    Status.HEALTHY: "working",
+    Status.PAUSED: "paused",
+}
+"""The heading a service stands under, by status; headings follow ``overview.URGENCY``."""
+CRITICALITIES = list(Criticality)
+
+
+def order_of(service: ServiceView) -> str:
+    """Where a row stands among all, as text that sorts like :func:`monitoring.overview.ordered`."""
+    return f"{overview.URGENCY.index(service.status)}{CRITICALITIES.index(service.criticality)}{service.slug}"
+
+
+def counts(overall: Overall) -> dict[str, int]:
+    """How many services each filter shows."""
+    states = {
+        name: sum(overall.by_status.get(status, 0) for status in statuses)
+        for name, statuses in overview.STATES.items()
+    }
+    return states | {"all": overall.total}
+
+
+def row_context(service: ServiceView) -> dict[str, object]:
+    """What ``monitoring/_service.html`` needs of one service."""
+    paused = next((check for check in service.checks if check.paused_at), None)
+    return {
+        "service": service,
+        "group": GROUPS[service.status],
+        "order": order_of(service),
+        "attention": service.status in overview.UNHEALTHY,
+        "paused": paused if service.status is Status.PAUSED else None,
+    }
+
+
+def row(service: ServiceView, period: str = "24h") -> str:
+    """One service of the list."""
+    return render_to_string("monitoring/_service.html", row_context(service) | {"period": period})
+
+
+def changed(service_ids: Iterable[int]) -> dict[str, str]:
+    """Everything on open pages that a change of these services touches."""
+    wanted = sorted(service_ids)
+    overall = overview.overall()
+    rows = {f"svc-{service.id}": row(service) for service in overview.views(wanted)}
+    listed = json.dumps({"ids": wanted, "counts": counts(overall)})
+    return rows | _summary(overall) | {"list": listed}
+
+
+def regular() -> dict[str, str]:
+    """What changes without a notification: averages, the last hour, wsmon itself."""
+    seen = selfwatch.look()
+    return _summary(overview.overall()) | {
+        "self": render_to_string("monitoring/_self.html", {"seen": seen}),
+        "banner": render_to_string("_shared/banner.html", {"problem": seen.problem}),
+    }
+
+
+def _summary(overall: Overall) -> dict[str, str]:
+    return {
+        "overall": render_to_string("_shared/overall.html", {"overall": overall}),
+        "answers": render_to_string("monitoring/_answers.html", {"answers": panels.answers(overall)}),
+        "changes": render_to_string("monitoring/_last_hour.html", {"changes": panels.last_hour()}),
+    }

@@ -1,0 +1,156 @@
+"""The overview's small panels: the four answers, the last hour, what comes up. A few queries each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db.models import Aggregate, FloatField
+from django.utils import timezone
+
+from monitoring import maintenance
+from monitoring.models import CheckState, Service, StateChange
+from monitoring.overview import Overall
+from wsmon.vocabulary import Status
+
+NAMES_SHOWN = 3
+CHANGES_SHOWN = 8
+AHEAD = timedelta(days=30)
+DAYS_LEFT = ("tls_days_left", "credential_days_left", "days_left")
+"""Details in which probes report that something ends."""
+
+
+class Median(Aggregate):
+    """PostgreSQL's continuous median."""
+
+    function = "PERCENTILE_CONT"
+    template = "%(function)s(0.5) WITHIN GROUP (ORDER BY %(expressions)s)"
+    output_field = FloatField()
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The services of one side, by name; ``more`` says how many names were left out."""
+
+    count: int
+    names: list[str]
+
+    @property
+    def more(self) -> int:
+        """How many are not named."""
+        return self.count - len(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the overview's first strip answers."""
+
+    overall: Overall
+    ours: Named
+    theirs: Named
+    median_ms: float | None
+    slowest_ms: float | None
+    slowest: Service | None
+    last_change: StateChange | None
+    changes_24h: int
+
+    @property
+    def troubles(self) -> list[tuple[str, int]]:
+        """Counts of the states that are not healthy, worst first."""
+        words = (Status.CRITICAL, Status.DEGRADED, Status.ERROR)
+        return [(word.value, self.overall.by_status[word]) for word in words if self.overall.by_status.get(word)]
+
+    @property
+    def uncounted(self) -> int:
+        """Services that the overall state leaves out."""
+        return self.overall.total - self.overall.counted
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Something that will happen: a maintenance window, a certificate or credential that ends."""
+
+    at: datetime
+    title: str
+    text: str
+    icon: str
+    slug: str = ""
+    urgent: bool = field(default=False)
+
+
+def answers(overall: Overall) -> Answers:
+    """The four answers; six small queries."""
+    changes = StateChange.objects.filter(check_ref=None).select_related("service")
+    day = timezone.now() - timedelta(days=1)
+    speed = _measured().aggregate(median=Median("total_ms"))
+    slow = _measured().order_by("-total_ms").select_related("check_ref__service").first()
+    return Answers(
+        overall=overall,
+        ours=_named(Status.ERROR),
+        theirs=_named(Status.CRITICAL, Status.DEGRADED),
+        median_ms=speed["median"],
+        slowest_ms=slow.total_ms if slow else None,
+        slowest=slow.check_ref.service if slow else None,
+        last_change=changes.exclude(old=Status.UNKNOWN).first(),
+        changes_24h=changes.filter(at__gte=day).exclude(old=Status.UNKNOWN).count(),
+    )
+
+
+def last_hour() -> list[StateChange]:
+    """The services' state changes of the last hour, newest first."""
+    since = timezone.now() - timedelta(hours=1)
+    changes = StateChange.objects.filter(check_ref=None, at__gte=since, service__archived_at=None)
+    return list(changes.select_related("service")[:CHANGES_SHOWN])
+
+
+def coming_up() -> list[Ahead]:
+    """Maintenance windows and ends of certificates and credentials within 30 days, soonest first."""
+    now = timezone.now()
+    found = [_planned(one) for one in maintenance.upcoming(maintenance.relevant(now), now, AHEAD)]
+    for key in DAYS_LEFT:
+        found += _ending(key, now)
+    return sorted(found, key=lambda ahead: ahead.at)[:6]
+
+
+def _measured() -> CheckState.objects.__class__:  # type: ignore[name-defined]
+    """Checks with a response time that counts: probed, not paused, not archived."""
+    return CheckState.objects.filter(
+        total_ms__isnull=False,
+        check_ref__archived_at=None,
+        check_ref__paused_at=None,
+        check_ref__service__archived_at=None,
+    )
+
+
+def _named(*statuses: Status) -> Named:
+    rows = list(
+        Service.objects.filter(archived_at=None, status__in=statuses).order_by("status_since").only("slug", "name")
+    )
+    return Named(len(rows), [service.label for service in rows[:NAMES_SHOWN]])
+
+
+def _planned(occurrence: maintenance.Occurrence) -> Ahead:
+    window = occurrence.window
+    name = window.service.label if window.service else "All services"
+    minutes = round((occurrence.ends_at - occurrence.starts_at).total_seconds() / 60)
+    length = f"{minutes} min" if minutes < 120 else f"{minutes / 60:g} h"
+    slug = window.service.slug if window.service else ""
+    return Ahead(occurrence.starts_at, f"{name}: maintenance, {length}", window.reason, "tool", slug)
+
+
+def _ending(key: str, now: datetime) -> list[Ahead]:
+    states = CheckState.objects.filter(
+        details__has_key=key, check_ref__archived_at=None, check_ref__service__archived_at=None
+    ).select_related("check_ref__service")
+    what = "TLS certificate" if key.startswith("tls") else "credential"
+    found: dict[int, Ahead] = {}
+    for state in states:
+        days, service = state.details.get(key), state.check_ref.service
+        if not isinstance(days, int | float) or not -AHEAD.days <= days <= AHEAD.days or not state.checked_at:
+            continue
+        at = state.checked_at + timedelta(days=float(days))
+        verb = "ends" if at > now else "has ended"
+        ahead = Ahead(at, f"{service.label}: {what} {verb}", "", "key", service.slug, urgent=days < 14)
+        if service.id not in found or at < found[service.id].at:
+            found[service.id] = ahead
+    return list(found.values())
