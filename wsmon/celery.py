@@ -75,6 +75,11 @@ class MemoryScheduler(Scheduler):  # type: ignore[misc]
         return min(float(self.max_interval), wait)
 
 
+@app.task(name="wsmon.wake")  # type: ignore[untyped-decorator]
+def wake() -> None:
+    """Do nothing: any message ends the worker's wait for messages, so that it sees that it shall stop."""
+
+
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _configure_logging(**_: Any) -> None:
     from django.conf import settings  # noqa: PLC0415

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import structlog
+from django.conf import settings
 
 log = structlog.get_logger(__name__)
 
@@ -36,12 +37,19 @@ class Background:
 
     def ask_to_stop(self) -> None:
         """Begin to stop; returns at once."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         if self._beat:
             self._beat.stop()
         from celery.worker import state  # noqa: PLC0415
 
         state.should_stop = 0
+        if settings.EMBEDDED_BROKER:
+            from wsmon.celery import wake  # noqa: PLC0415
+
+            wake.apply_async()
+            wake.apply_async()  # having seen that it shall stop, Celery's loop waits once more
 
     def stop(self) -> None:
         """Stop and wait: a worker finishes the probes it has begun, for STOP_WITHIN seconds in all."""
