@@ -112,7 +112,9 @@ def _keys(model: type[BaseModel]) -> set[str]:
     return {field.alias or name for name, field in fields}
 
 
-def _findings(details: Iterable[ErrorDetails], shown: Mapping[str, Any], secrets: Collection[str]) -> list[Finding]:
+def _findings(
+    model: type[BaseModel], details: Iterable[ErrorDetails], shown: Mapping[str, Any], secrets: Collection[str]
+) -> list[Finding]:
     """One finding for each place; the members of a union complain there together."""
     places: dict[Path, list[str]] = {}
     for detail in details:
