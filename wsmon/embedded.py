@@ -337,7 +337,7 @@ class Server:
 
     def _pid_file_lines(self) -> list[str]:
         try:
-            return (self.cluster / "postmaster.pid").read_text().splitlines()
+            return (self.cluster / "postmaster.pid").read_text("ascii", "replace").splitlines()
         except OSError:
             return []
 
