@@ -20,6 +20,7 @@ from django.db import connection, transaction
 
 import providers
 from monitoring.models import CheckState, Process
+from monitoring.variables import CREDENTIALS
 from monitoring.verdict import Policy
 from providers.base import HeartbeatFacts
 
@@ -75,7 +76,7 @@ LEFT JOIN monitoring_heartbeat h ON h.check_id = c.id
 WHERE s.check_id = locked.check_id
 RETURNING s.check_id, s.lease_token, locked.lane, c.service_id, v.slug, v.provider, c.kind, c.name,
     c.interval, c.timeout, c.degraded_over, c.confirm_down, c.confirm_up, c.options::text,
-    now(), s.next_due_at,
+    {CREDENTIALS}, now(), s.next_due_at,
     h.created_at, h.last_success_at, h.last_start_at, h.last_fail_at
 """  # noqa: S608  made of constants; values are parameters
 
@@ -97,6 +98,8 @@ class Claim:
     policy: Policy
     options: str
     """The kind's options as JSON text, references unresolved."""
+    credentials: str
+    """The service's own credentials, as ``variables.resolve`` takes them."""
     claimed_at: datetime
     """The database's time of the claim."""
     due_at: datetime
@@ -170,7 +173,8 @@ def _claim(row: tuple[Any, ...]) -> Claim:
         *row[:10],
         policy=Policy(row[11], row[12], degraded_over * 1000 if degraded_over is not None else None),
         options=row[13],
-        claimed_at=row[14],
-        due_at=row[15],
-        heartbeat=HeartbeatFacts(*row[16:20]) if row[16] else None,
+        credentials=row[14],
+        claimed_at=row[15],
+        due_at=row[16],
+        heartbeat=HeartbeatFacts(*row[17:21]) if row[17] else None,
     )

@@ -43,7 +43,7 @@ def probe(claim: Claim, started: float, claimed: float, watching_since: datetime
     missing: tuple[str, ...] = ()
     now = claim.claimed_at + timedelta(seconds=started - claimed)
     try:
-        found = run(claim.service_id, claim.provider, claim.kind, claim.options, claim.timeout, now, heartbeat)
+        found = run(claim.provider, claim.kind, claim.options, claim.credentials, claim.timeout, now, heartbeat)
         outcome: ProbeOutcome | None = with_threshold(found, claim.policy)
     except NotConfigured as absent:
         outcome, missing = None, absent.variables
@@ -61,19 +61,19 @@ def probe(claim: Claim, started: float, claimed: float, watching_since: datetime
 
 
 def run(
-    service_id: int,
     provider_slug: str,
     kind_name: str,
     options: str,
+    credentials: str,
     timeout: float,
     now: datetime,
     heartbeat: HeartbeatFacts | None = None,
 ) -> ProbeOutcome:
-    """Make one probe. Raises :class:`NotConfigured` when a variable it needs is absent."""
+    """Make one probe; ``options`` and ``credentials`` are JSON. Raises :class:`NotConfigured` when a variable it needs is absent."""
     try:
         provider = providers.get(provider_slug)
         kind = providers.kind(provider, kind_name)
-        values = variables.resolve(service_id, provider)
+        values = variables.resolve(provider, credentials)
         missing = [name for name in kind.needs if not values.get(name)]
         if missing:
             raise NotConfigured(*missing)

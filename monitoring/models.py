@@ -202,12 +202,6 @@ class Rollup(models.Model):
     max_ms = models.FloatField(null=True)
     histogram = ArrayField(models.IntegerField(), default=list)
 
-    class Meta:
-        indexes = [
-            # Dropping old rows, level by level (monitoring/housekeeping.py).
-            models.Index(fields=["level", "start"], name="rollup_age"),
-        ]
-
     def __str__(self) -> str:
         return f"{self.check_id} {self.level}s {self.start:%F %T}"
 

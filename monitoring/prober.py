@@ -67,6 +67,10 @@ class Prober:
         self.results: queue.SimpleQueue[Finished | None] = queue.SimpleQueue()
         self.condition = threading.Condition()
         self.ticked = False
+        self.hungry = False
+        """The last claim took all it was allowed to: there may be more as soon as there is room."""
+        self.load = 0
+        """Claimed and not finished, over all lanes."""
         self.stopping = False
         self.numbers = itertools.count()
         self.stalls = StallWatch()
@@ -114,16 +118,13 @@ class Prober:
             if not claim_now or self.stopping:
                 continue
             try:
-                more = self._claim()
+                self._claim()
                 pause = 0.0
             except Error as problem:
                 self.stalls.database_failed()
                 pause = min(max(pause * 2, 0.25), 2.0)
-                more = False
                 logger.warning("claim failed", error=type(problem).__name__, retry_seconds=pause)
                 connection.close()
-            if more:
-                self.tick()
         connection.close()
 
     def _start_due_and_wait(self, pause: float) -> bool:
@@ -152,17 +153,16 @@ class Prober:
             self._spawn(f"probe-{probing}", self._probe_forever)
         self.ready.put(planned)
 
-    def _claim(self) -> bool:
-        """Claim once; return whether there may be more to claim right away."""
+    def _claim(self) -> None:
         if self.log is None:
             self.log, silent_since = WorkerLog.join()
             self.stalls.joined(silent_since)
         with self.condition:
-            load = sum(lane.load for lane in self.lanes.values())
-            room = {name: lane.room for name, lane in self.lanes.items() if lane.load}
-        limit = min(CLAIM_LIMIT, self.threads * 8 - load)
+            limit = min(CLAIM_LIMIT, self.threads * 8 - self.load)
+            room = {name: lane.room for name, lane in self.lanes.items()}
         if limit <= 0 or self.results.qsize() > KEPT_RESULTS:
-            return False
+            self.hungry = True
+            return
         empty: Lane[Planned] = Lane(self.width)
         found = claims.claim(self.log.process_id, limit, room, empty.room)
         claimed = time.monotonic()
@@ -175,7 +175,8 @@ class Prober:
                 lane.expected += 1
                 start = claimed + max(claim.due_in, 0.0)
                 heapq.heappush(self.plan, Planned(start, next(self.numbers), claim, claimed))
-        return len(found) == limit
+            self.load += len(found)
+            self.hungry = len(found) == limit
 
     # -- probe threads ------------------------------------------------------------------------------
 
@@ -223,8 +224,11 @@ class Prober:
             follower = self.lanes[job.claim.lane].finish(seconds)
             if follower is not None:
                 self.ready.put(follower)
-            elif self.lanes[job.claim.lane].load == 0:
-                del self.lanes[job.claim.lane]
+            self.load -= 1
+            if self.hungry and self.load <= self.threads * 4:
+                self.hungry = False
+                self.ticked = True
+                self.condition.notify()
 
     # -- storer -------------------------------------------------------------------------------------
 

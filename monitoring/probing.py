@@ -9,7 +9,7 @@ from datetime import datetime
 from django.utils import timezone
 
 import providers
-from monitoring import cycle, store
+from monitoring import cycle, store, variables
 from monitoring.models import Check, Service
 from monitoring.verdict import with_threshold
 from providers.base import HeartbeatFacts, ProbeOutcome
@@ -40,7 +40,8 @@ def probe_now(service: Service, kind: str, timeout: float, check: Check | None =
     providers.kind(provider, used)
     options = json.dumps(check.options if check else {})
     now = timezone.now()
-    outcome = cycle.run(service.id, service.provider, used, options, timeout, now, _heartbeat(check))
+    credentials = variables.credentials_of(service.id)
+    outcome = cycle.run(service.provider, used, options, credentials, timeout, now, _heartbeat(check))
     if check is not None:
         policy = cycle.policy_of(check.confirm_down, check.confirm_up, check.degraded_over)
         outcome = with_threshold(outcome, policy)

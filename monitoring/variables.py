@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from django.db import connection
 from pydantic import BaseModel
 
 import providers
@@ -16,15 +18,29 @@ from providers.base import Provider
 from wsmon import secrets
 
 FRESH_SECONDS = 10
-"""How long resolved values are used before files, the environment and the database are read again."""
+"""How long resolved values are used before files and the environment are read again."""
+
+CREDENTIALS = """coalesce((SELECT json_object_agg(k.variable,
+    json_build_array(k.reference, encode(k.encrypted, 'base64')) ORDER BY k.variable)
+    FROM monitoring_credential k WHERE k.service_id = v.id), '{}')::text"""
+"""SQL: the credentials of service ``v`` as JSON text."""
 
 
-def resolve(service_id: int, provider: Provider) -> dict[str, str]:
+def resolve(provider: Provider, credentials: str) -> dict[str, str]:
     """Every variable of ``provider`` that has a value, by name; references resolved, secrets in clear.
 
-    Raises :class:`wsmon.secrets.Unresolvable` when a reference set for the service leads nowhere.
+    ``credentials`` is what :func:`credentials_of` gives. Needs no database, so that probing goes on
+    without it. Raises :class:`wsmon.secrets.Unresolvable` when a reference leads nowhere.
     """
-    return _resolve(service_id, provider.slug, _era())
+    return _resolve(provider.slug, credentials, _era())
+
+
+def credentials_of(service_id: int) -> str:
+    """A service's own credentials as JSON: variable -> [reference, encrypted value in base64 or null]."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {CREDENTIALS} FROM monitoring_service v WHERE v.id = %s", [service_id])
+        row = cursor.fetchone()
+    return row[0] if row else "{}"
 
 
 def resolve_options(provider: Provider, kind: str, options: str) -> BaseModel:
@@ -51,25 +67,22 @@ def _era() -> int:
 
 
 @lru_cache(maxsize=4096)
-def _resolve(service_id: int, slug: str, era: int) -> dict[str, str]:
+def _resolve(slug: str, credentials: str, era: int) -> dict[str, str]:
     del era  # part of the key: values are read again in the next one
-    return dict(_values(service_id, providers.get(slug)))
+    return dict(_values(providers.get(slug), json.loads(credentials)))
 
 
-def _values(service_id: int, provider: Provider) -> Iterator[tuple[str, str]]:
-    own = {row.variable: row for row in Credential.objects.filter(service=service_id)}
+def _values(provider: Provider, own: dict[str, tuple[str, str | None]]) -> Iterator[tuple[str, str]]:
     names = [(variable.name, variable.aliases) for variable in provider.variables]
     names += [(name, ()) for name in provider.base_urls]
     for name, aliases in names:
-        value = _own(own[name]) if name in own else _from_environment(name, aliases)
+        value = _own(*own[name]) if name in own else _from_environment(name, aliases)
         if value:
             yield name, value
 
 
-def _own(credential: Credential) -> str:
-    if credential.encrypted is not None:
-        return secrets.decrypt(bytes(credential.encrypted))
-    return secrets.resolve(credential.reference)
+def _own(reference: str, encrypted: str | None) -> str:
+    return secrets.resolve(reference) if encrypted is None else secrets.decrypt(base64.b64decode(encrypted))
 
 
 def _from_environment(name: str, aliases: tuple[str, ...]) -> str | None:

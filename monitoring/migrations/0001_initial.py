@@ -130,9 +130,6 @@ class Migration(migrations.Migration):
                 ('max_ms', models.FloatField(null=True)),
                 ('histogram', django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), default=list, size=None)),
             ],
-            options={
-                'indexes': [models.Index(fields=['level', 'start'], name='rollup_age')],
-            },
         ),
         migrations.AddField(
             model_name='check',
