@@ -6,7 +6,6 @@ the outcome is then ``error``, never ``critical``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -39,12 +38,13 @@ class StatusPageOptions(Options):
         return self
 
 
-@dataclass(frozen=True, slots=True)
 class _Unreadable(Exception):
     """The page tells nothing."""
 
-    why: str
-    category: Category
+    def __init__(self, why: str, category: Category) -> None:
+        super().__init__(why)
+        self.why = why
+        self.category = category
 
 
 def probe(context: ProbeContext) -> ProbeOutcome:

@@ -341,7 +341,7 @@ def _target(url: str) -> Target:
     try:
         prepared.prepare_url(url.strip(), None)
         parts = urlsplit(prepared.url or "")
-        host, port = parts.hostname, parts.port
+        host, port = parts.hostname, urlsplit(url.strip()).port  # requests drops a port 0
     except (requests.RequestException, ValueError):
         raise _ours("the URL is not a valid one such as https://example.com/path") from None
     if parts.scheme not in ("http", "https") or not host or port == 0:
