@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -159,24 +156,6 @@ class TestTheBroker:
             assert health.broker() == (False, "does not answer")
 
     @pytest.mark.redis
-    def test_it_is_fine_with_a_real_redis(self, settings: Any, redis_port: int) -> None:
-        settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{redis_port}/0"
+    def test_it_is_fine_with_a_real_redis(self, settings: Any, redis_url: str) -> None:
+        settings.CELERY_BROKER_URL = redis_url
         assert health.broker() == (True, "")
-
-
-@pytest.fixture
-def redis_port() -> Iterator[int]:
-    """A real Redis on loopback."""
-    port = free_port()
-    program = shutil.which("redis-server")
-    assert program, "redis-server is not installed"
-    command = [program, "--port", str(port), "--save", "", "--bind", "127.0.0.1"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield port
-        server.terminate()
