@@ -148,7 +148,9 @@ def until(at: datetime | None) -> SafeString:
     """How long until something: "12 h", "3 d"."""
     if at is None:
         return DASH
-    return _time(at, coarse((at - timezone.now()).total_seconds()), "")
+    left = (at - timezone.now()).total_seconds()
+    unit = DAY if left >= DAY else 3600 if left >= 3600 else 60
+    return _time(at, coarse(round(left / unit) * unit), "")
 
 
 def clock_text(at: datetime) -> str:

@@ -1,0 +1,278 @@
+/* The service page: keeps its parts fresh, draws the chart, keeps focus where it was. */
+(() => {
+  "use strict";
+  const wsmon = (window.wsmon = window.wsmon || {});
+  const holder = () => document.getElementById("svc-live");
+  if (!holder()) return;
+  const service = holder().dataset.service;
+
+  /* Freshness: a change shows at once, ordinary results at most every 3 s, the chart every 15 s. */
+  const TABLE_EVERY = 3000;
+  const CHART_EVERY = { "1h": 15000, "24h": 60000 };
+  let fetchedAt = Date.now();
+  let chartAt = Date.now();
+  let timer;
+
+  function refresh(wait) {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      if (document.hidden) return;
+      fetchedAt = Date.now();
+      htmx.trigger(holder(), "svc-refresh");
+      refreshLog();
+      const plot = document.getElementById("chart-plot");
+      if (plot && Date.now() - chartAt > (CHART_EVERY[plot.dataset.period] || 300000)) loadChart();
+    }, Math.max(0, wait));
+  }
+
+  function refreshLog() {
+    const url = document.getElementById("svc-results")?.dataset.refresh;
+    if (!url || document.getElementById("svc-log").contains(document.activeElement)) return;
+    htmx.ajax("GET", `${url}${url.includes("?") ? "&" : "?"}refresh=1`, {
+      source: holder(), target: "#svc-log", select: "#svc-log", swap: "outerHTML", selectOOB: "#log-total,#show-unhealthy",
+    });
+  }
+
+  function attach(source) {
+    if (source.serviceAttached) return;
+    source.serviceAttached = true;
+    source.addEventListener(`svc-${service}`, () => refresh(100));
+    source.addEventListener("tick", (event) => {
+      if (service in JSON.parse(event.data).services) refresh(TABLE_EVERY - (Date.now() - fetchedAt));
+    });
+  }
+  if (wsmon.live) attach(wsmon.live);
+  document.addEventListener("htmx:sseOpen", (event) => attach(event.detail.source));
+  document.body.addEventListener("resync", () => { chartAt = 0; refresh(0); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(0); });
+
+  /* Nothing is taken away from under somebody's hands. */
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const old = event.detail.target;
+    if (old?.id !== "svc-acts") return;
+    if (old.querySelector("details[open]") || old.contains(document.activeElement)) event.detail.shouldSwap = false;
+  });
+
+  /* Answers that explain what is wrong with a form are shown, although their status is not 200. */
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr, target } = event.detail;
+    if ([422, 429].includes(xhr.status) && ["svc-acts", "test-result"].includes(target.id)) {
+      event.detail.shouldSwap = true;
+      event.detail.isError = false;
+    }
+  });
+
+  document.addEventListener("htmx:afterSettle", (event) => {
+    const acts = document.getElementById("svc-acts");
+    if (event.detail.target?.id !== "svc-acts" || !acts) return;
+    const wrong = acts.querySelector("details[open] [aria-invalid=true]") || acts.querySelector("details[open] input:not([type=hidden])");
+    (wrong || acts.querySelector("button, summary"))?.focus();
+  });
+
+  /* A disabled button loses the focus; it comes back with the result. */
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const button = event.detail.elt;
+    if (button.closest?.("#tests") && document.activeElement === document.body) setTimeout(() => button.focus(), 0);
+  });
+
+  /* The chart ------------------------------------------------------------------------------------- */
+  const zone = document.documentElement.dataset.tz || "UTC";
+  const clock = (options) => {
+    try {
+      return new Intl.DateTimeFormat("en-GB", { timeZone: zone, ...options });
+    } catch {
+      return new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...options });
+    }
+  };
+  const minute = clock({ hour: "2-digit", minute: "2-digit" });
+  const day = clock({ weekday: "short", day: "numeric" });
+  const date = clock({ day: "numeric", month: "short" });
+  const moment = clock({ weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const at = (format, seconds) => format.format(new Date(seconds * 1000)).replaceAll(",", "");
+  const ms = (value) => (value === null || value === undefined ? "–" : `${value >= 1 ? Math.round(value).toLocaleString("en-US") : value.toFixed(1)} ms`);
+  const axisMs = (value) => (value === 0 ? "0" : value >= 1000 ? `${+(value / 1000).toFixed(1)} s` : `${+value.toFixed(1)} ms`);
+
+  let plot;
+  let found;
+  let colours;
+
+  function readColours() {
+    const probe = document.createElement("i");
+    document.body.append(probe);
+    const names = { p50: "--ws-ink-3", p95: "--ws-accent", grid: "--ws-line", text: "--ws-ink-3", limit: "--ws-warn-mark",
+      limitText: "--ws-warn", degraded: "--ws-warn-mark", critical: "--ws-crit-mark", error: "--ws-ours-mark",
+      degradedText: "--ws-warn", criticalText: "--ws-crit", errorText: "--ws-ours" };
+    colours = {};
+    for (const [name, variable] of Object.entries(names)) {
+      probe.style.color = `var(${variable})`;
+      colours[name] = getComputedStyle(probe).color;
+    }
+    probe.remove();
+  }
+
+  const alpha = (colour, share) => colour.replace(/^rgb\((.*)\)$/, `rgba($1, ${share})`);
+
+  /* Behind the lines: what was not healthy. In front: the limit. */
+  function drawBands(u) {
+    const { ctx, bbox } = u;
+    const ratio = devicePixelRatio;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.clip();
+    for (const band of found.bands) {
+      const left = Math.max(bbox.left, u.valToPos(band.from, "x", true));
+      const right = Math.min(bbox.left + bbox.width, u.valToPos(band.to, "x", true));
+      if (right < bbox.left || left > bbox.left + bbox.width) continue;
+      ctx.fillStyle = alpha(colours[band.status], 0.1);
+      ctx.fillRect(left, bbox.top, Math.max(ratio, right - left), bbox.height);
+      ctx.fillStyle = colours[band.status];
+      ctx.fillRect(left, bbox.top, ratio, bbox.height);
+      if (band.to < found.to - 1) continue;
+      const words = `${band.status} since ${at(found.to - band.from < 86400 ? minute : moment, band.from)}`;
+      ctx.font = `600 ${11 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
+      ctx.fillStyle = colours[`${band.status}Text`];
+      const room = bbox.left + bbox.width - left > ctx.measureText(words).width + 12 * ratio;
+      ctx.textAlign = room ? "left" : "right";
+      ctx.fillText(words, room ? left + 6 * ratio : left - 6 * ratio, bbox.top + 12 * ratio);
+    }
+    ctx.restore();
+  }
+
+  function drawLimit(u) {
+    if (!found.limit) return;
+    const y = Math.round(u.valToPos(found.limit, "y", true));
+    const { ctx, bbox } = u;
+    if (y < bbox.top) return;
+    ctx.save();
+    ctx.strokeStyle = colours.limit;
+    ctx.setLineDash([3 * devicePixelRatio, 4 * devicePixelRatio]);
+    ctx.lineWidth = devicePixelRatio;
+    ctx.beginPath();
+    ctx.moveTo(bbox.left, y);
+    ctx.lineTo(bbox.left + bbox.width, y);
+    ctx.stroke();
+    ctx.restore();
+  }
+
+  function read(u) {
+    const box = document.getElementById("chart-readout");
+    const index = u.cursor.idx;
+    if (!box) return;
+    if (index === null || index === undefined || found.p50[index] === null) { box.textContent = ""; return; }
+    const failed = found.failed[index] ? `, ${found.failed[index]} failed` : "";
+    const time = at(found.to - found.from > 90000 ? moment : minute, found.t[index]);
+    box.textContent = `${time}: p50 ${ms(found.p50[index])}, p95 ${ms(found.p95[index])}, p99 ${ms(found.p99[index])}; ${found.count[index]} probes${failed}`;
+  }
+
+  const splits = (u, values, axis, space, step) =>
+    values.map((value) => {
+      if (step >= 86400) return at(date, value);
+      const text = at(minute, value);
+      return text === "00:00" ? at(day, value) : text;
+    });
+
+  function options(box) {
+    const stroke = (name) => () => colours[name];
+    const grid = { stroke: stroke("grid"), width: 1 };
+    const font = `500 11px ${getComputedStyle(document.body).fontFamily}`;
+    const line = (label, name, extra) => ({ label, stroke: stroke(name), width: 1.6, points: { size: 5 }, ...extra });
+    return {
+      ...size(box),
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone),
+      legend: { show: false },
+      cursor: { y: false, drag: { x: true, y: false }, points: { size: 7 } },
+      scales: { y: { range: (u, low, high) => [0, Math.max(1, high || 1, near(high)) * 1.12] } },
+      axes: [
+        { stroke: stroke("text"), grid: { show: false }, ticks: { show: false }, font, values: splits, space: 70, size: 28 },
+        { stroke: stroke("text"), grid, ticks: { show: false }, font, size: 56, values: (u, values) => values.map(axisMs) },
+      ],
+      series: [
+        {},
+        line("p50", "p50"),
+        line("p95", "p95", { width: 2 }),
+        line("p99", "p95", { dash: [5, 3], width: 1.4 }),
+      ],
+      bands: [{ series: [3, 1], fill: () => alpha(colours.p95, 0.08) }],
+      hooks: { drawAxes: [drawBands], draw: [drawLimit], setCursor: [read] },
+    };
+  }
+
+  const near = (high) => (found.limit && high > found.limit / 4 ? found.limit : 0);
+  const size = (box) => ({ width: Math.max(240, box.clientWidth), height: innerWidth < 768 ? 200 : 264 });
+  const columns = () => [[...found.t, found.to], [...found.p50, null], [...found.p95, null], [...found.p99, null]];
+
+  async function loadChart() {
+    const box = document.getElementById("chart-plot");
+    if (!box) return;
+    chartAt = Date.now();
+    let answer;
+    try {
+      answer = await fetch(box.dataset.series, { headers: { Accept: "application/json" }, redirect: "error" });
+      if (!answer.ok) throw new Error(String(answer.status));
+      found = await answer.json();
+    } catch {
+      if (!plot) box.textContent = "The chart's numbers did not arrive. They are in the table below.";
+      return;
+    }
+    if (plot && plot.root.parentNode === box) update();
+    else build(box);
+    const last = found.t.length - 1;
+    for (const name of ["p50", "p95", "p99"]) {
+      const cell = document.querySelector(`[data-last=${name}]`);
+      if (cell && last >= 0) cell.textContent = ms(found[name][last]);
+    }
+  }
+
+  function build(box) {
+    plot?.destroy();
+    readColours();
+    box.replaceChildren();
+    plot = new uPlot(options(box), columns(), box);
+    new ResizeObserver(() => plot.root.isConnected && plot.setSize(size(box))).observe(box);
+  }
+
+  const zoomed = () => {
+    const all = plot.data[0];
+    return plot.scales.x.min > all[0] || plot.scales.x.max < all[all.length - 1];
+  };
+
+  function update() {
+    const { min, max } = plot.scales.x;
+    const kept = zoomed();
+    plot.setData(columns(), !kept);
+    if (kept) plot.setScale("x", { min, max });
+  }
+
+  function move(step) {
+    const times = found.t;
+    let index = plot.cursor.idx;
+    if (index === null || index === undefined || index >= times.length) index = step > 0 ? -1 : times.length;
+    do index += step; while (index > 0 && index < times.length - 1 && found.p50[index] === null);
+    index = Math.min(times.length - 1, Math.max(0, index));
+    const { min, max } = plot.scales.x;
+    const outside = times[index] < min ? times[index] - min : times[index] > max ? times[index] - max : 0;
+    if (outside) plot.setScale("x", { min: min + outside, max: max + outside });
+    plot.setCursor({ left: plot.valToPos(times[index], "x"), top: 10 });
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.target.id !== "chart-plot" || !plot || event.ctrlKey || event.metaKey || event.altKey) return;
+    const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -1e6, End: 1e6 };
+    document.getElementById("chart-readout").setAttribute("aria-live", "polite");
+    if (event.key in steps) move(steps[event.key]);
+    else if (event.key === "Escape" && zoomed()) plot.setScale("x", { min: plot.data[0][0], max: plot.data[0].at(-1) });
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }, true);
+
+  const repaint = () => { if (plot) { readColours(); plot.redraw(false); } };
+  new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["data-bs-theme"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+  document.addEventListener("htmx:afterSettle", () => {
+    const box = document.getElementById("chart-plot");
+    if (box && !box.firstElementChild?.classList.contains("uplot")) loadChart();
+  });
+  loadChart();
+})();
