@@ -1,0 +1,99 @@
+"""The latency chart of the service page: its points, its limit and the stretches that were not healthy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from django.utils import timezone
+
+from monitoring import history
+from monitoring.models import StateChange
+from monitoring.overview import CheckView, ServiceView
+from monitoring.views.params import Params
+
+UNHEALTHY = ("degraded", "critical", "error")
+MOST_CHANGES = 500
+
+
+class Chart:
+    """The response times of one check, or of all checks of a service together."""
+
+    def __init__(self, service: ServiceView, params: Params) -> None:
+        self._service = service
+        self._params = params
+        chosen = [check for check in service.checks if check.name == params.chart]
+        self.checks: list[CheckView] = chosen or service.checks
+        self.chosen = chosen[0] if chosen else None
+        self.url = params.url("service-series", before="")
+
+    @cached_property
+    def points(self) -> list[history.Point]:
+        """The numbers, oldest first; stretches without probes have no point."""
+        return history.series([check.id for check in self.checks], self._params.period)
+
+    @property
+    def newest_first(self) -> list[history.Point]:
+        """For the table beside the chart."""
+        return self.points[::-1]
+
+    @property
+    def limit_ms(self) -> float | None:
+        """The strictest limit of the checks, in ms."""
+        limits = [check.degraded_over for check in self.checks if check.degraded_over]
+        return min(limits) * 1000 if limits else None
+
+    def data(self) -> dict[str, Any]:
+        """For the browser, column by column; times are epoch seconds, values ms, gaps null."""
+        period = history.PERIODS[self._params.period]
+        end = timezone.now()
+        start = end - period.length
+        rows = with_gaps(self.points, period.point_seconds)
+        columns = zip(*rows, strict=True) if rows else [[]] * 6
+        names = ("t", "p50", "p95", "p99", "count", "failed")
+        return dict(zip(names, (list(column) for column in columns), strict=True)) | {
+            "limit": self.limit_ms,
+            "bands": self._bands(start, end),
+            "from": start.timestamp(),
+            "to": end.timestamp(),
+        }
+
+    def _bands(self, start: datetime, end: datetime) -> list[dict[str, Any]]:
+        changes = StateChange.objects.filter(service=self._service.id, at__gte=start)
+        changes = changes.filter(check_ref=self.chosen.id if self.chosen else None)
+        rows = list(changes.order_by("-at", "-id").values_list("at", "old", "new")[:MOST_CHANGES])
+        status = (self.chosen or self._service).status
+        return bands(rows[::-1], start, end, status)
+
+
+def with_gaps(points: Sequence[history.Point], step: int) -> list[tuple[float | None, ...]]:
+    """(t, p50, p95, p99, count, failed) per point, and an empty one wherever points are missing."""
+    rows: list[tuple[float | None, ...]] = []
+    for point in points:
+        at = round(point.start.timestamp())
+        last = rows[-1][0] if rows else None
+        if last is not None and at - last > step:
+            rows.append((last + step, None, None, None, 0, 0))
+        rows.append((at, _ms(point.p50), _ms(point.p95), _ms(point.p99), point.count, point.failed))
+    return rows
+
+
+def bands(
+    changes: Sequence[tuple[datetime, str, str]], start: datetime, end: datetime, status_now: str
+) -> list[dict[str, Any]]:
+    """The stretches between ``start`` and ``end`` that were not healthy, oldest first.
+
+    ``changes`` are (at, old, new), oldest first. Unknown, paused and not configured are no trouble.
+    """
+    edges = [(start, changes[0][1] if changes else status_now), *((at, new) for at, _old, new in changes)]
+    found: list[dict[str, Any]] = []
+    for (begins, status), (ends, _next) in zip(edges, [*edges[1:], (end, "")], strict=True):
+        if status in UNHEALTHY and ends > begins:
+            found.append({"from": begins.timestamp(), "to": ends.timestamp(), "status": str(status)})
+    return found
+
+
+def _ms(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
