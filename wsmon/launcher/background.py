@@ -22,9 +22,7 @@ class Background:
     def __init__(self, *, worker: bool, beat: bool) -> None:
         self._stopping = threading.Event()
         self._beat: Any = None
-        runs = ([("worker", self._run_worker)] if worker else []) + (
-            [("beat", self._run_beat)] if beat else []
-        )
+        runs = ([("worker", self._run_worker)] if worker else []) + ([("beat", self._run_beat)] if beat else [])
         self._threads = [
             threading.Thread(target=self._keep_running, args=(name, run), name=name, daemon=True)
             for name, run in runs

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets as random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -14,22 +16,39 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 
-from wsmon import secrets, tokens
+from wsmon import config, secrets, tokens
 
 log = structlog.get_logger(__name__)
 
 ADMIN = "admin"
+SHOWN = 20
+"""Lines of a configuration's report that the greeting repeats."""
+LOCK = 0x77736D6F6E
+"""Number of the advisory lock: "wsmon"."""
 
 
 def prepare() -> list[str]:
     """Migrate, create the first admin and token, apply wsmon.yaml; lines to greet the person with."""
-    if migrations_pending():
-        call_command("migrate", interactive=False, verbosity=0)
     collect_static_files()
-    lines = [line for line in (create_first_admin(), *apply_configuration()) if line]
-    tokens.ensure_bootstrap_token()
+    with _one_at_a_time():
+        if migrations_pending():
+            call_command("migrate", interactive=False, verbosity=0)
+        lines = [line for line in (create_first_admin(), *apply_configuration()) if line]
+        tokens.ensure_bootstrap_token()
     close_connections()
     return lines
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Hosts that start together take turns; the lock ends with the connection at the latest."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
 def migrations_pending() -> bool:
@@ -68,20 +87,18 @@ def create_first_admin() -> str | None:
 
 def apply_configuration() -> list[str]:
     """Apply WSMON_CONFIG if it exists. A bad file changes nothing, and wsmon starts all the same."""
-    try:
-        from wsmon import config  # noqa: PLC0415
-    except ImportError:
-        return []
     path = settings.CONFIG_FILE
     if not path.exists():
         if os.environ.get("WSMON_CONFIG"):
             return [f"WSMON_CONFIG={path} does not exist: nothing applied"]
         return [f"no {path.name} here yet: see the README, or add services in the admin"]
     try:
-        config.apply_file(path)
+        report = config.apply_file(path)
     except config.ConfigError as error:
         return [f"{path} IS REFUSED, the previous configuration stays in force:", *str(error).splitlines()]
-    return []
+    lines = report.lines()
+    more = [f"  ... and {len(lines) - SHOWN} lines more"] if len(lines) > SHOWN else []
+    return [f"{path}:", *(f"  {line}" for line in lines[:SHOWN]), *more]
 
 
 def close_connections() -> None:

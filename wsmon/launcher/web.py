@@ -20,9 +20,7 @@ GRACE = 3
 class _Server(uvicorn.Server):
     """uvicorn without its signal handling: the launcher has its own."""
 
-    def __init__(
-        self, config: uvicorn.Config, started: Callable[[], None], stopping: Callable[[], None]
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], stopping: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_started = started
         self._on_stopping = stopping
