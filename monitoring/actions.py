@@ -7,10 +7,11 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from monitoring import maintenance
+from monitoring import maintenance, storable
 from monitoring.models import Check, CheckState, MaintenanceWindow, Service, StateChange
 from monitoring.statuses import settle_services
 from wsmon import live
@@ -26,8 +27,7 @@ class Refused(ValueError):
 def pause(checks: Iterable[Check], actor: Actor, reason: str, until: datetime | None = None) -> int:
     """Stop probing ``checks``, for good or until a time; return how many were not paused before."""
     now = timezone.now()
-    if not reason.strip():
-        raise Refused("a reason is required")
+    reason = _reason(reason)
     if until is not None and until <= now:
         raise Refused("the end of the pause must be in the future")
     rows = _locked(checks, paused=False)
@@ -44,6 +44,7 @@ def pause(checks: Iterable[Check], actor: Actor, reason: str, until: datetime | 
 def resume(checks: Iterable[Check], actor: Actor, reason: str = "") -> int:
     """Probe ``checks`` again, at once; return how many were paused."""
     now = timezone.now()
+    reason = _clean(reason)
     rows = _locked(checks, paused=True)
     for check in rows:
         check.paused_at = check.paused_until = None
@@ -71,7 +72,8 @@ def start_maintenance(
     time_zone: str = "UTC",
 ) -> MaintenanceWindow:
     """Plan a maintenance window of one service, or (None) of all. Raises :class:`Refused`."""
-    _check_window(starts_at, ends_at, reason, recurrence, time_zone)
+    reason = _reason(reason)
+    _check_window(starts_at, ends_at, recurrence, time_zone)
     window = MaintenanceWindow.objects.create(
         service=service,
         starts_at=starts_at,
@@ -102,9 +104,18 @@ def due_now(check_ids: Sequence[int]) -> None:
     CheckState.objects.filter(check_ref_id__in=check_ids).update(next_due_at=Now())
 
 
-def _check_window(starts_at: datetime, ends_at: datetime, reason: str, recurrence: str, time_zone: str) -> None:
-    if not reason.strip():
+def _reason(text: str) -> str:
+    cleaned = _clean(text)
+    if not cleaned:
         raise Refused("a reason is required")
+    return cleaned
+
+
+def _clean(reason: str) -> str:
+    return storable.text(reason.strip(), 500)
+
+
+def _check_window(starts_at: datetime, ends_at: datetime, recurrence: str, time_zone: str) -> None:
     if ends_at <= starts_at:
         raise Refused("the end must be after the start")
     if ends_at - starts_at > maintenance.LONGEST:
@@ -121,8 +132,12 @@ def _check_window(starts_at: datetime, ends_at: datetime, reason: str, recurrenc
 
 def _locked(checks: Iterable[Check], *, paused: bool) -> list[Check]:
     ids = [check.id for check in checks]
-    rows = Check.objects.select_for_update(of=("self",)).select_related("service").order_by("id")
-    return list(rows.filter(id__in=ids, archived_at=None, paused_at__isnull=not paused))
+    # No key lock: a result of the check may be stored meanwhile, and its state change refers to the check.
+    rows = Check.objects.select_for_update(of=("self",), no_key=True).select_related("service").order_by("id")
+    active = Q(paused_at=None)
+    if not paused:
+        active |= Q(paused_until__lte=timezone.now())  # a pause that has ended may be followed by another
+    return list(rows.filter(~active if paused else active, id__in=ids, archived_at=None))
 
 
 def _changed(checks: Sequence[Check], status: Status, reason: str, now: datetime) -> None:
@@ -135,6 +150,8 @@ def _changed(checks: Sequence[Check], status: Status, reason: str, now: datetime
     }
     for check in checks:
         state = states[check.id]
+        if status is not Status.PAUSED and state.status != Status.PAUSED:
+            continue  # probed since its pause ended by itself: its status is a true one
         StateChange.objects.create(
             at=now,
             service_id=check.service_id,

@@ -15,7 +15,7 @@ class Finding(Protocol):
     def category(self) -> str: ...
 
 
-BY_CATEGORY = {
+BY_CATEGORY: dict[str, str] = {
     Category.NETWORK_ERROR: "The connection is refused or breaks off. If others reach it, look at our own network.",
     Category.DNS_ERROR: "Its name cannot be resolved. Check the host name, then our resolver.",
     Category.TLS_ERROR: "Its certificate is not accepted. If it is yours, renew it; if not, its owner must.",
@@ -37,5 +37,5 @@ def advice(status: Status, main: Finding | None, missing: Sequence[str]) -> str:
     if status is Status.DEGRADED and (main is None or not main.category):
         return "It works, too slowly. Wait, or use another way meanwhile."
     if status in (Status.CRITICAL, Status.ERROR, Status.DEGRADED) and main is not None and main.category:
-        return BY_CATEGORY.get(Category(main.category), "")
+        return BY_CATEGORY.get(main.category, "")
     return ""

@@ -107,8 +107,12 @@ class Claim:
 
     @property
     def due_in(self) -> float:
-        """Seconds from the claim to the due time; negative when overdue."""
-        return (self.due_at - self.claimed_at).total_seconds()
+        """Seconds from the claim to the due time; negative when overdue.
+
+        A due time beyond the horizon means that the clock went back: then the check is due now.
+        """
+        seconds = (self.due_at - self.claimed_at).total_seconds()
+        return seconds if seconds <= HORIZON else 0.0
 
 
 def claim(owner: uuid.UUID, limit: int, room: Mapping[str, int], lane_room: int) -> list[Claim]:

@@ -12,25 +12,24 @@ the database to be up.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import structlog
 from pydantic import ValidationError
 
 import providers
-from monitoring import variables
+from monitoring import storable, variables
 from monitoring.claims import Claim
 from monitoring.store import Finished
 from monitoring.verdict import Policy, with_threshold
 from providers.base import HeartbeatFacts, NotConfigured, ProbeContext, ProbeOutcome
 from wsmon.http import http_client
 from wsmon.secrets import Unresolvable
-from wsmon.vocabulary import JSON, Category, Outcome
+from wsmon.vocabulary import Category, Outcome
 
-DETAILS_LIMIT = 8_192
-"""Bytes of details kept of one result."""
+logger = structlog.get_logger(__name__)
 
 
 def probe(claim: Claim, started: float, claimed: float, watching_since: datetime | None) -> Finished:
@@ -47,6 +46,9 @@ def probe(claim: Claim, started: float, claimed: float, watching_since: datetime
         outcome: ProbeOutcome | None = with_threshold(found, claim.policy)
     except NotConfigured as absent:
         outcome, missing = None, absent.variables
+    except Exception:
+        logger.exception("probe failed inside wsmon", check=claim.check_id)
+        outcome = ProbeOutcome(Outcome.ERROR, Category.UNKNOWN_ERROR, "wsmon failed to probe; see its log")
     return Finished(
         check_id=claim.check_id,
         service_id=claim.service_id,
@@ -69,7 +71,10 @@ def run(
     now: datetime,
     heartbeat: HeartbeatFacts | None = None,
 ) -> ProbeOutcome:
-    """Make one probe; ``options`` and ``credentials`` are JSON. Raises :class:`NotConfigured` when a variable it needs is absent."""
+    """Make one probe; ``options`` and ``credentials`` are JSON.
+
+    Raises :class:`NotConfigured` when a variable it needs is absent.
+    """
     try:
         provider = providers.get(provider_slug)
         kind = providers.kind(provider, kind_name)
@@ -92,7 +97,7 @@ def run(
     except LookupError as problem:
         return _ours(f"no provider or kind named {problem}")
     outcome = providers.run(provider, kind_name, context)
-    return replace(outcome, details=_bounded(dict(outcome.details)))
+    return replace(outcome, details=storable.details(outcome.details))
 
 
 def policy_of(confirm_down: int, confirm_up: int, degraded_over: float | None) -> Policy:
@@ -102,11 +107,3 @@ def policy_of(confirm_down: int, confirm_up: int, degraded_over: float | None) -
 
 def _ours(message: str) -> ProbeOutcome:
     return ProbeOutcome(Outcome.ERROR, Category.CONFIGURATION_ERROR, message)
-
-
-def _bounded(details: dict[str, JSON]) -> dict[str, JSON]:
-    """Details that JSON can hold and that are no larger than ``DETAILS_LIMIT``; else their names only."""
-    text = json.dumps(details, default=str)
-    if len(text) > DETAILS_LIMIT:
-        return {"too_large": sorted(details)[:50]}
-    return dict(json.loads(text.replace("\\u0000", "")))

@@ -32,6 +32,8 @@ __all__ = [
     "percentiles",
 ]
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
 WORDS = {"h": "healthy", "d": "degraded", "e": "error", "c": "critical", ".": "none"}
 
 
@@ -235,12 +237,12 @@ def _slot(first: datetime, period: Period, index: int, letter: str, text: str) -
 
 
 def _cursor(at: datetime, key: int) -> str:
-    return f"{int(at.timestamp() * 1_000_000)}-{key}"
+    return f"{(at - _EPOCH) // timedelta(microseconds=1)}-{key}"  # exact, which at.timestamp() is not
 
 
 def _parse_cursor(text: str) -> tuple[datetime, int]:
     moment, _, key = text.partition("-")
     try:
-        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(moment)), int(key)
+        return _EPOCH + timedelta(microseconds=int(moment)), int(key)
     except (ValueError, OverflowError):
         raise BadCursor("not a cursor of this log") from None

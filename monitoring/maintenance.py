@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,13 @@ LONGEST = timedelta(days=31)
 FREQUENCIES = ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 """What RFC 5545 FREQ values a window may have; shorter ones would never end."""
 
+LONGEST_RULE = 300
+
+_RULE = re.compile(r"[A-Za-z0-9=;,+-]+")
+_SAMPLE = datetime(2000, 1, 1)  # noqa: DTZ001  rules are evaluated in local time
+_SEARCHED = timedelta(days=8 * 366)
+"""Every rule that comes true at all does so in this time; looking longer for one that does not takes long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
@@ -30,16 +38,25 @@ class Occurrence:
 
 def check_recurrence(text: str) -> None:
     """Raise ``ValueError`` in plain words when ``text`` is no usable RFC 5545 recurrence rule."""
+    if len(text) > LONGEST_RULE or not _RULE.fullmatch(text):
+        raise ValueError(f"not a recurrence rule of {LONGEST_RULE} characters at most, e.g. FREQ=WEEKLY;BYDAY=SU")
     parts = dict(part.partition("=")[::2] for part in text.upper().split(";"))
     if parts.get("FREQ") not in FREQUENCIES:
         raise ValueError("FREQ must be one of " + ", ".join(FREQUENCIES))
     unwelcome = {"BYSECOND", "BYMINUTE", "BYHOUR", "DTSTART"} & set(parts)
     if unwelcome:
         raise ValueError(f"{sorted(unwelcome)[0]} is not allowed: the first occurrence gives the time of day")
+    if parts.get("UNTIL", "").endswith("Z"):
+        raise ValueError("UNTIL is in the window's time zone: leave out the Z")
+    interval = parts.get("INTERVAL", "1")
+    if not interval.isdecimal() or not 1 <= int(interval) <= 1000:
+        raise ValueError("INTERVAL must be 1 to 1000")
     try:
-        rrulestr(text, dtstart=datetime(2026, 1, 1))  # noqa: DTZ001  rules are evaluated in local time
-    except (ValueError, TypeError, KeyError) as problem:
+        rule = rrulestr(text, dtstart=_SAMPLE)
+    except Exception as problem:  # dateutil documents no limit to what it raises
         raise ValueError(f"not a recurrence rule: {problem}") from None
+    if next(iter(rule.replace(count=None, until=_SAMPLE + _SEARCHED)), None) is None:
+        raise ValueError("the rule never comes true")
 
 
 def in_force(windows: Iterable[MaintenanceWindow], now: datetime) -> MaintenanceWindow | None:

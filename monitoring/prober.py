@@ -97,14 +97,15 @@ class Prober:
             self.stopping = True
             self.condition.notify()
         deadline = time.monotonic() + STOP_SECONDS
-        others = [thread for thread in self._workers if thread.name != "prober-storer"]
-        for _ in others:
+        dispatcher, storer = self._workers[:2]
+        dispatcher.join(STOP_SECONDS)  # from then on no probe thread is added
+        probing = self._workers[2:]
+        for _ in probing:
             self.ready.put(None)
-        for thread in others:
+        for thread in probing:
             thread.join(max(0.0, deadline - time.monotonic()))
         self.results.put(None)
-        for thread in self._workers:
-            thread.join(max(0.0, deadline + 1 - time.monotonic()))
+        storer.join(max(0.0, deadline + 1 - time.monotonic()))
         self.stalls.stop()
         if self.log is not None:
             self.log.leave()
@@ -120,10 +121,16 @@ class Prober:
             try:
                 self._claim()
                 pause = 0.0
-            except Error as problem:
-                self.stalls.database_failed()
+            except Exception as problem:  # whatever it is, probing must go on
+                if isinstance(problem, Error):
+                    self.stalls.database_failed()
                 pause = min(max(pause * 2, 0.25), 2.0)
-                logger.warning("claim failed", error=type(problem).__name__, retry_seconds=pause)
+                logger.warning(
+                    "claim failed",
+                    error=type(problem).__name__,
+                    retry_seconds=pause,
+                    exc_info=not isinstance(problem, Error),
+                )
                 connection.close()
         connection.close()
 
@@ -157,6 +164,7 @@ class Prober:
         if self.log is None:
             self.log, silent_since = WorkerLog.join()
             self.stalls.joined(silent_since)
+        self.log.report()
         with self.condition:
             limit = min(CLAIM_LIMIT, self.threads * 8 - self.load)
             room = {name: lane.room for name, lane in self.lanes.items()}
@@ -166,7 +174,6 @@ class Prober:
         empty: Lane[Planned] = Lane(self.width)
         found = claims.claim(self.log.process_id, limit, room, empty.room)
         claimed = time.monotonic()
-        self.log.report()
         if found:
             self.stalls.database_time(found[0].claimed_at, claimed)
         with self.condition:
@@ -216,8 +223,10 @@ class Prober:
     def _give_back(self, job: Planned) -> None:
         try:
             claims.give_back(job.claim)
-        except Error:  # the lease runs out by itself
-            connection.close()
+        except Error:
+            pass  # the lease runs out by itself
+        finally:
+            connection.close()  # probe threads are many, connections few
 
     def _finish(self, job: Planned, seconds: float) -> None:
         with self.condition:

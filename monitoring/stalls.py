@@ -29,6 +29,7 @@ class StallWatch:
 
     def __init__(self) -> None:
         self._stalls: deque[float] = deque(maxlen=64)
+        self._beat: float | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._database: tuple[datetime, float] | None = None
@@ -46,7 +47,9 @@ class StallWatch:
 
     def stalled_since(self, moment: float) -> bool:
         """Whether this process stood still at some time after ``moment``."""
-        return any(ended >= moment for ended in list(self._stalls))
+        beat = self._beat  # after a standstill, a probe may wake up before the watch thread does
+        asleep = beat is not None and time.monotonic() - beat > BEAT_SECONDS + STALL_SECONDS
+        return asleep or any(ended >= moment for ended in list(self._stalls))
 
     def note_stall(self, ended: float) -> None:
         """A standstill ended."""
@@ -80,9 +83,10 @@ class StallWatch:
         return default if self._failed else self._resumed
 
     def _watch(self) -> None:
-        last = time.monotonic()
+        last = self._beat = time.monotonic()
         while not self._stopped.wait(BEAT_SECONDS):
             now = time.monotonic()
             if now - last > BEAT_SECONDS + STALL_SECONDS:
                 self.note_stall(now)
-            last = now
+            last = self._beat = now
+        self._beat = None

@@ -21,7 +21,8 @@ def settle_services(changed: Mapping[int, datetime]) -> list[StateChange]:
     """
     if not changed:
         return []
-    services = Service.objects.select_for_update().filter(id__in=changed).order_by("id")
+    # No key lock: rows that refer to the service may be written meanwhile.
+    services = Service.objects.select_for_update(no_key=True).filter(id__in=changed).order_by("id")
     known = {service.id: service for service in services}
     verdicts: dict[int, list[CheckVerdict]] = {service_id: [] for service_id in known}
     for state in _states(list(known)):

@@ -8,14 +8,16 @@ costs the worker least; the SQL below takes it apart.
 from __future__ import annotations
 
 import json
+import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
 
+from monitoring import storable
 from monitoring.histogram import bin_of
 from monitoring.models import Rollup
 from monitoring.statuses import settle_services
@@ -29,6 +31,9 @@ SPARKLINE = 30
 
 CONFIRM_SOON = 1.0
 """Seconds until a check that has no status yet and failed is probed again."""
+
+LARGEST_HTTP_STATUS = 999
+"""RFC 9110, section 15: three digits. What a target sends beyond is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,8 @@ class Decided:
 def settle(batch: Sequence[Finished]) -> int:
     """Store a batch and act on its verdicts; return how many results counted."""
     with transaction.atomic():
-        states = _lock(batch)
-        decided = [_decide(one, *states[one.check_id]) for one in batch if one.check_id in states]
+        leased = {one.token: one for one in batch}  # a check may stand in a batch twice, under two leases
+        decided = [_decide(leased[token], status, recent) for token, status, recent in _lock(leased.values())]
         probed = [one for one in decided if one.finished.outcome is not None]
         if probed:
             _write_results(probed)
@@ -79,19 +84,19 @@ def record_manual(check_id: int, at: datetime, outcome: ProbeOutcome) -> None:
         cursor.execute(f"{_PARSE} {_INSERT_RESULTS} SELECT 1", {"results": document})
 
 
-def _lock(batch: Sequence[Finished]) -> dict[int, tuple[Status, list[str]]]:
-    """The states of the checks whose lease is still the batch's, locked in a fixed order."""
+def _lock(batch: Collection[Finished]) -> list[tuple[uuid.UUID, Status, list[str]]]:
+    """The leases that are still the batch's, with the states of their checks, locked in a fixed order."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT s.check_id, s.status, s.recent FROM monitoring_checkstate s
+            SELECT s.lease_token, s.status, s.recent FROM monitoring_checkstate s
             JOIN unnest(%s::bigint[], %s::uuid[]) AS mine(check_id, token)
               ON mine.check_id = s.check_id AND mine.token = s.lease_token
             ORDER BY s.check_id FOR UPDATE OF s
             """,
             [[one.check_id for one in batch], [one.token for one in batch]],
         )
-        return {row[0]: (Status(row[1]), row[2]) for row in cursor.fetchall()}
+        return [(token, Status(status), recent) for token, status, recent in cursor.fetchall()]
 
 
 def _decide(one: Finished, status: Status, recent: list[str]) -> Decided:
@@ -194,21 +199,27 @@ def _write_results(decided: Sequence[Decided]) -> None:
 
 def _record(check_id: int, at: datetime, outcome: ProbeOutcome) -> dict[str, Any]:
     timings = outcome.timings
+    total_ms = _number(timings.total_ms)
+    status = outcome.http_status
     return {
         "check_id": check_id,
         "at": at.isoformat(),
         "outcome": outcome.outcome.value,
         "category": outcome.category.value if outcome.category else "",
-        "message": outcome.message[:500],
-        "total_ms": timings.total_ms,
-        "dns_ms": timings.dns_ms,
-        "connect_ms": timings.connect_ms,
-        "tls_ms": timings.tls_ms,
-        "first_byte_ms": timings.first_byte_ms,
-        "http_status": outcome.http_status,
+        "message": storable.text(outcome.message, 500),
+        "total_ms": total_ms,
+        "dns_ms": _number(timings.dns_ms),
+        "connect_ms": _number(timings.connect_ms),
+        "tls_ms": _number(timings.tls_ms),
+        "first_byte_ms": _number(timings.first_byte_ms),
+        "http_status": status if status is not None and 0 <= status <= LARGEST_HTTP_STATUS else None,
         "details": outcome.details,
-        "bin": None if timings.total_ms is None else bin_of(timings.total_ms),
+        "bin": None if total_ms is None else bin_of(total_ms),
     }
+
+
+def _number(milliseconds: float | None) -> float | None:
+    return milliseconds if milliseconds is not None and math.isfinite(milliseconds) else None
 
 
 def _write_not_configured(decided: Iterable[Decided]) -> None:
@@ -218,13 +229,15 @@ def _write_not_configured(decided: Iterable[Decided]) -> None:
                 """
                 UPDATE monitoring_checkstate SET
                     lease_token = NULL, lease_until = NULL, lease_owner = NULL,
-                    next_due_at = now() + make_interval(secs => %s),
+                    next_due_at = CASE WHEN next_due_at <> %s THEN next_due_at
+                        ELSE now() + make_interval(secs => %s) END,
                     status_since = CASE WHEN status = %s THEN status_since ELSE %s END,
                     status = %s, recent = '{}', missing = %s, outcome = '', category = '', message = '',
                     total_ms = NULL, http_status = NULL, details = '{}'
                 WHERE check_id = %s
                 """,
                 [
+                    one.finished.due_at,
                     one.finished.interval,
                     one.new.value,
                     one.finished.at,
@@ -253,7 +266,7 @@ def _change(one: Decided) -> tuple[Any, ...]:
     category = outcome.category.value if outcome and outcome.category else ""
     reason = outcome.message if outcome else "set " + ", ".join(finished.missing)
     keys = (finished.at, finished.service_id, finished.check_id)
-    return (*keys, one.old.value, one.new.value, category, reason[:500])
+    return (*keys, one.old.value, one.new.value, category, storable.text(reason, 500))
 
 
 def _announce(decided: Sequence[Decided], changed: Sequence[Decided]) -> None:

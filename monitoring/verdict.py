@@ -91,8 +91,8 @@ class ServiceVerdict:
 def service_status(checks: Iterable[CheckVerdict]) -> ServiceVerdict:
     """The worst status of the checks that count; paused and not configured ones do not.
 
-    Without any that counts: ``not_configured`` if some check lacks a credential, else ``paused`` if some
-    check is paused, else ``unknown``.
+    Without any that counts: ``unknown`` if some check is not judged yet, else ``not_configured`` if some
+    check lacks a credential, else ``paused`` if some check is paused, else ``unknown``.
     """
     known = list(checks)
     counted = [check for check in known if check.status.value in SEVERITY]
