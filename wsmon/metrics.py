@@ -52,8 +52,8 @@ class _Kept:
 
     def get(self, content_type: str, make: Callable[[], bytes]) -> bytes:
         with self._lock:
-            made, text = self._texts.get(content_type, (0.0, b""))
-            if time.monotonic() - made >= FRESH_S or not text:
+            made, text = self._texts.get(content_type, (-FRESH_S, b""))
+            if time.monotonic() - made >= FRESH_S:
                 text = make()
                 self._texts[content_type] = time.monotonic(), text
             return text
