@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
@@ -378,28 +378,41 @@ def oauth_complaint(data: JSON) -> Complaint | None:
     return Complaint(error, described.splitlines()[0] if isinstance(described, str) and described else "")
 
 
+Alternatives: TypeAlias = tuple[tuple[str, ...], ...]
+"""Sets of variables of which one must be there in full; the first is the usual one."""
+
+
 def three(
     *,
     connectivity: Probe,
     authentication: Probe,
     functionality: Probe,
-    needs: tuple[str, ...] = (),
     connectivity_needs: tuple[str, ...] = (),
+    needs: tuple[str, ...] = (),
+    credentials: Alternatives = (),
+    authentication_needs: tuple[str, ...] = (),
     options: type[BaseModel] = NoOptions,
 ) -> dict[str, Kind]:
-    """The three kinds every vendor has. ``options`` are functionality's."""
+    """The three kinds every vendor has; the last two need ``needs`` and one of ``credentials``.
+
+    ``authentication_needs`` stand for both where only one credential will do. ``options`` are
+    functionality's.
+    """
     return {
         "connectivity": Kind(
-            connectivity,
+            needing(connectivity, connectivity_needs),
             needs=connectivity_needs,
             default_interval=30,
             help="can it be reached; sends no credential",
         ),
         "authentication": Kind(
-            authentication, needs=needs, default_interval=60, help="does it accept our credential"
+            needing(authentication, authentication_needs or needs, () if authentication_needs else credentials),
+            needs=authentication_needs or needs,
+            default_interval=60,
+            help="does it accept our credential",
         ),
         "functionality": Kind(
-            functionality,
+            needing(functionality, needs, credentials),
             options=options,
             needs=needs,
             default_interval=120,
@@ -409,14 +422,33 @@ def three(
     }
 
 
-def either(context: ProbeContext, *alternatives: tuple[str, ...]) -> int:
-    """Which set of variables is there in full; raises :class:`NotConfigured` naming the set begun, or the first."""
-    for number, names in enumerate(alternatives):
+def needing(probe: Probe, needs: tuple[str, ...], credentials: Alternatives = ()) -> Probe:
+    """``probe``, but first of all :class:`NotConfigured` names every variable that is absent."""
+
+    @functools.wraps(probe)
+    def checked(context: ProbeContext) -> ProbeOutcome:
+        missing = [name for name in needs if not context.variables.get(name)]
+        if credentials and given(context, credentials) is None:
+            missing += _absent(context, credentials)
+        if missing:
+            raise NotConfigured(*dict.fromkeys(missing))
+        return probe(context)
+
+    return checked
+
+
+def given(context: ProbeContext, credentials: Alternatives) -> int | None:
+    """The number of the first set of variables that is there in full."""
+    for number, names in enumerate(credentials):
         if all(context.variables.get(name) for name in names):
             return number
-    begun = [names for names in alternatives if any(context.variables.get(name) for name in names)]
-    wanted = (begun or list(alternatives))[0]
-    raise NotConfigured(*(name for name in wanted if not context.variables.get(name)))
+    return None
+
+
+def _absent(context: ProbeContext, credentials: Alternatives) -> list[str]:
+    """What lacks of the set that was begun, else of the first."""
+    begun = [names for names in credentials if any(context.variables.get(name) for name in names)]
+    return [name for name in (begun or credentials)[0] if not context.variables.get(name)]
 
 
 def header_details(response: Response, names: Mapping[str, str], now: datetime) -> dict[str, JSON]:

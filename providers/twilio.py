@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from urllib.parse import quote
 
-from providers.answers import Complaint, Dialect, Meaning, Talk, conversation, dig, either, reachable, three
+from providers.answers import Complaint, Dialect, Meaning, Talk, conversation, dig, given, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
 from wsmon.vocabulary import JSON, Category, Outcome
 
@@ -39,7 +39,7 @@ CREDENTIALS = (("TWILIO_AUTH_TOKEN",), ("TWILIO_API_KEY", "TWILIO_API_SECRET"))
 def _login(talk: Talk) -> tuple[dict[str, str], bool]:
     """The Basic header, and whether it is an API key's."""
     (sid,) = talk.need("TWILIO_ACCOUNT_SID")
-    by_key = bool(either(talk.context, *CREDENTIALS))
+    by_key = given(talk.context, CREDENTIALS) == 1
     pair = (talk.value("TWILIO_API_KEY"), talk.value("TWILIO_API_SECRET"))
     user, password = pair if by_key else (sid, talk.value("TWILIO_AUTH_TOKEN"))
     encoded = b64encode(f"{user}:{password}".encode()).decode()
@@ -109,6 +109,7 @@ PROVIDER = Provider(
         authentication=authentication,
         functionality=functionality,
         needs=("TWILIO_ACCOUNT_SID",),
+        credentials=CREDENTIALS,
     ),
     variables=TWILIO.variables,
     base_urls=TWILIO.bases,

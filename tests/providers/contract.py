@@ -242,7 +242,8 @@ class VendorContract:
             assert (outcome.outcome, outcome.category) == (Outcome.CRITICAL, Category.VALIDATION_ERROR), kind
 
     def test_json_of_another_shape_is_no_proof_that_a_credential_works(self) -> None:
-        for body in ({}, [], {"hello": "world"}):
+        bodies: tuple[Any, ...] = ({}, [], {"hello": "world"})
+        for body in bodies:
             for kind in self.speaking_kinds:
                 outcome = self.probe(kind, self.world(Reply(200, body)))
                 assert outcome.category == Category.VALIDATION_ERROR, (kind, body, outcome)

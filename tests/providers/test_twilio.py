@@ -30,8 +30,8 @@ class TestTwilio(VendorContract):
     forbidden = Reply(403, "forbidden")
     limited = Reply(429, "limited")
     missing = {
-        "authentication": ("TWILIO_ACCOUNT_SID",),
-        "functionality": ("TWILIO_ACCOUNT_SID",),
+        "authentication": ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+        "functionality": ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
     }
 
     def test_it_shows_the_account(self) -> None:
