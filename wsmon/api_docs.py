@@ -161,7 +161,7 @@ def _default(schema: Json) -> str:
 
 
 def _schema(content: Json) -> Json:
-    media = next(iter(content.get("content", {}).values()), {})
+    media: Json = next(iter(content.get("content", {}).values()), {})
     found: Json = media.get("schema", {})
     return found
 

@@ -169,8 +169,14 @@ AXES_IPWARE_META_PRECEDENCE_ORDER = (
 TRUSTED_PROXIES = AXES_IPWARE_PROXY_COUNT
 OTP_TOTP_ISSUER = "wsmon"
 
-ALLOWED_HOSTS = env.list("WSMON_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
-CSRF_TRUSTED_ORIGINS = [f"https://{host}" for host in ALLOWED_HOSTS if PRODUCTION and host != "*"]
+_PUBLIC_HOSTS = env.list("WSMON_ALLOWED_HOSTS", default=[])
+ALLOWED_HOSTS = [*_PUBLIC_HOSTS, "127.0.0.1", "localhost", "[::1]"]
+"""Loopback always: a container's or a proxy's own health check asks there."""
+CSRF_TRUSTED_ORIGINS = [
+    f"https://*{host}" if host.startswith(".") else f"https://{host}"
+    for host in _PUBLIC_HOSTS
+    if PRODUCTION and host != "*"
+]
 SECURE_SSL_REDIRECT = PRODUCTION
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0

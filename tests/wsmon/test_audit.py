@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
@@ -11,9 +13,9 @@ from wsmon.audit import Actor, address_of, record
 from wsmon.models import ApiToken, AuditEntry
 
 
-def ask(forwarded: str | None = None, remote: str = "10.0.0.1") -> object:
-    headers = {"HTTP_X_FORWARDED_FOR": forwarded} if forwarded is not None else {}
-    request = RequestFactory().get("/", REMOTE_ADDR=remote, **headers)
+def ask(forwarded: str | None = None, remote: str = "10.0.0.1") -> Any:
+    headers = {"x-forwarded-for": forwarded} if forwarded is not None else {}
+    request = RequestFactory().get("/", headers=headers, REMOTE_ADDR=remote)
     request.user = AnonymousUser()
     return request
 
@@ -39,27 +41,27 @@ def ask(forwarded: str | None = None, remote: str = "10.0.0.1") -> object:
     ],
 )
 def test_it_believes_only_what_its_own_proxies_wrote(
-    settings: object, proxies: int, forwarded: str | None, address: str
+    settings: Any, proxies: int, forwarded: str | None, address: str
 ) -> None:
-    settings.TRUSTED_PROXIES = proxies  # type: ignore[attr-defined]
-    assert address_of(ask(forwarded)) == address  # type: ignore[arg-type]
+    settings.TRUSTED_PROXIES = proxies
+    assert address_of(ask(forwarded)) == address
 
 
 def test_it_knows_no_address_on_a_unix_socket() -> None:
-    assert address_of(ask(remote="")) is None  # type: ignore[arg-type]
+    assert address_of(ask(remote="")) is None
 
 
 def test_it_names_the_token_before_the_session() -> None:
     request = ask()
-    request.user = User(username="anna")  # type: ignore[attr-defined]
-    assert Actor.of(request).name == "anna"  # type: ignore[arg-type]
-    request.api_token = ApiToken(name="grafana")  # type: ignore[attr-defined]
-    actor = Actor.of(request)  # type: ignore[arg-type]
+    request.user = User(username="anna")
+    assert Actor.of(request).name == "anna"
+    request.api_token = ApiToken(name="grafana")
+    actor = Actor.of(request)
     assert (actor.user, actor.name, actor.address) == (None, "token:grafana", "10.0.0.1")
 
 
 def test_it_calls_a_stranger_anonymous() -> None:
-    assert Actor.of(ask()) == Actor(None, "anonymous", "10.0.0.1")  # type: ignore[arg-type]
+    assert Actor.of(ask()) == Actor(None, "anonymous", "10.0.0.1")
 
 
 @pytest.mark.django_db
