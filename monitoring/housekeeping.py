@@ -84,6 +84,7 @@ def drop_old_rollups(now: datetime | None = None) -> int:
         Rollup.objects.filter(level=level, check_id__in=checks, start__lt=moment - timedelta(days=days))._raw_delete(
             "default"
         )
+        or 0  # None when there is no check at all
         for level, days in LEVEL_DAYS.items()
     )
 
