@@ -33,7 +33,10 @@ class Timeframe(StrEnum):
 class TestRequest(Schema):
     """What to test, and how long to wait."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"test_type": "connectivity", "timeout_ms": 5000}]},
+    )
 
     test_type: TestType = Field(description="a service of a generic provider (http, tcp, ...) has connectivity only")
     timeout_ms: int = Field(5000, ge=1000, le=30_000, description="budget of the whole test in milliseconds")

@@ -12,6 +12,8 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 _DEPTH = 5
 
@@ -26,7 +28,7 @@ class Field:
     type: str
     required: bool
     default: str
-    description: str
+    description: SafeString
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,13 @@ class Operation:
     method: str
     path: str
     summary: str
-    description: str
+    description: SafeString
     scope: str
     permission: str
     parameters: list[Field]
     body: list[Field]
     answer: list[Field]
+    call: str
     example: str
     answers: list[Answer]
 
@@ -59,33 +62,42 @@ def page(request: HttpRequest, document: Json) -> HttpResponse:
     """Render the document as a page of wsmon."""
     context = {
         "info": document["info"],
-        "paragraphs": document["info"]["description"].split("\n\n"),
-        "operations": list(operations(document)),
-        "origin": request.build_absolute_uri("/").rstrip("/"),
+        "paragraphs": [marked(text) for text in document["info"]["description"].split("\n\n")],
+        "operations": list(operations(document, request.build_absolute_uri("/").rstrip("/"))),
     }
     return render(request, "api/docs.html", context)
 
 
-def operations(document: Json) -> Iterator[Operation]:
-    """Yield every operation of an OpenAPI document, in its order."""
+def operations(document: Json, origin: str = "") -> Iterator[Operation]:
+    """Yield every operation of an OpenAPI document, in its order; ``origin`` stands in its example call."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            yield _operation(document, path, method, operation)
+            yield _operation(document, origin, path, method, operation)
 
 
-def _operation(document: Json, path: str, method: str, operation: Json) -> Operation:
+def marked(text: str) -> SafeString:
+    """Return a text, escaped, with what stands in backticks as code."""
+    parts = text.split("`")
+    return format_html_join(
+        "", "{}", ((format_html("<code>{}</code>", part) if odd % 2 else part,) for odd, part in enumerate(parts))
+    )
+
+
+def _operation(document: Json, origin: str, path: str, method: str, operation: Json) -> Operation:
+    body = _schema(operation.get("requestBody", {}))
     good = _schema(next((one for status, one in operation["responses"].items() if int(status) < 300), {}))
     return Operation(
         anchor=operation["operationId"],
         method=method.upper(),
         path=path,
         summary=operation["summary"],
-        description=operation.get("description", ""),
+        description=marked(operation.get("description", "")),
         scope=operation.get("x-scope") or "",
         permission=operation.get("x-permission") or "",
         parameters=[_parameter(document, one) for one in operation.get("parameters", [])],
-        body=list(_fields(document, _schema(operation.get("requestBody", {})))),
+        body=list(_fields(document, body)),
         answer=list(_fields(document, good)),
+        call=_call(document, method.upper(), origin + path, operation, body),
         example=_example(document, good),
         answers=[Answer(int(status), one["description"]) for status, one in operation["responses"].items()],
     )
@@ -99,7 +111,7 @@ def _parameter(document: Json, parameter: Json) -> Field:
         type=_type(document, schema) + where,
         required=parameter["required"],
         default=_default(schema),
-        description=parameter.get("description", ""),
+        description=marked(parameter.get("description", "")),
     )
 
 
@@ -114,7 +126,7 @@ def _fields(document: Json, schema: Json, prefix: str = "", depth: int = 0) -> I
             type=_type(document, value),
             required=name in schema.get("required", []),
             default=_default(value),
-            description=value.get("description", "") or _resolve(document, value).get("description", ""),
+            description=marked(value.get("description") or _resolve(document, value).get("description", "")),
         )
         yield from _fields(document, value, path, depth + 1)
 
@@ -168,4 +180,27 @@ def _schema(content: Json) -> Json:
 
 def _example(document: Json, schema: Json) -> str:
     examples = _resolve(document, schema).get("examples", [])
-    return json.dumps(examples[0], indent=2) if examples else ""
+    return json.dumps(_ordered(document, schema, examples[0]), indent=2) if examples else ""
+
+
+def _ordered(document: Json, schema: Json, value: Any) -> Any:
+    """Put an example's names into the order of its schema; JSON schemas are sorted by name."""
+    schema, _ = _inside(document, schema)
+    if isinstance(value, list):
+        return [_ordered(document, schema, item) for item in value]
+    properties = schema.get("properties")
+    if not isinstance(value, dict) or not properties:
+        return value
+    return {name: _ordered(document, one, value[name]) for name, one in properties.items() if name in value}
+
+
+def _call(document: Json, method: str, url: str, operation: Json, body: Json) -> str:
+    """Return how to call an operation with curl."""
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "path":
+            example = parameter["schema"].get("examples", ["NAME"])[0]
+            url = url.replace("{" + parameter["name"] + "}", example)
+    examples = _resolve(document, body).get("examples", [])
+    data = f" --json '{json.dumps(examples[0])}'" if examples else ""
+    verb = "" if data or method == "GET" else f" -X {method}"
+    return f'curl -H "Authorization: Bearer $TOKEN"{verb} {url}{data}'
