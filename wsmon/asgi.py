@@ -12,7 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wsmon.settings")
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
-from wsmon import logs
+from wsmon import logs, telemetry
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[Any], Awaitable[None]]
@@ -20,6 +20,7 @@ Send = Callable[[Any], Awaitable[None]]
 # WhiteNoise: outside production files are served from where they are, and there is no such directory.
 warnings.filterwarnings("ignore", message="No directory at")
 logs.configure(json=settings.PRODUCTION)
+telemetry.start()  # adds its middleware, so before the application is made
 django_application = get_asgi_application()
 
 from wsmon import live  # noqa: E402  (needs Django to be set up)
