@@ -176,7 +176,9 @@
     const stroke = (name) => () => colours[name];
     const grid = { stroke: stroke("grid"), width: 1 };
     const font = `500 11px ${getComputedStyle(document.body).fontFamily}`;
-    const line = (label, name, extra) => ({ label, stroke: stroke(name), width: 1.6, points: { size: 5 }, ...extra });
+    const line = (label, name, extra) => ({
+      label, stroke: stroke(name), width: 1.6, points: { show: false, size: 5, filter: alone }, ...extra,
+    });
     return {
       ...size(box),
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone),
@@ -197,6 +199,11 @@
       hooks: { drawAxes: [drawBands], draw: [drawLimit], setCursor: [read] },
     };
   }
+
+  /* A line needs two points; one that has no neighbour is drawn as a dot. */
+  const alone = (u, series) =>
+    u.data[series].flatMap((value, index, all) =>
+      value !== null && (all[index - 1] ?? null) === null && (all[index + 1] ?? null) === null ? [index] : []);
 
   const near = (high) => (found.limit && high > found.limit / 4 ? found.limit : 0);
   const size = (box) => ({ width: Math.max(240, box.clientWidth), height: innerWidth < 768 ? 200 : 264 });
