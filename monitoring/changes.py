@@ -35,8 +35,9 @@ def equip(check: Check) -> None:
 
 def archive_service(service: Service) -> None:
     """Take a service and its checks out of use; its history stays."""
-    service.checks.filter(archived_at=None).update(archived_at=Now())
-    Service.objects.filter(id=service.id, archived_at=None).update(archived_at=Now())
+    now = timezone.now()  # the same for all, so that reviving knows what went along
+    service.checks.filter(archived_at=None).update(archived_at=now)
+    Service.objects.filter(id=service.id, archived_at=None).update(archived_at=now)
 
 
 def archive_check(check: Check) -> None:

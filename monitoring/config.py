@@ -103,7 +103,7 @@ def export_breaker(breaker: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 def _check(service: Service, check: Check, path: tuple[str | int, ...], remarks: list[str]) -> dict[str, JSON]:
-    kind = _kind(service.provider, check.kind)
+    kind = kind_of(service.provider, check.kind)
     found: dict[str, JSON] = {"kind": check.kind}
     if check.name != check.kind:
         found["name"] = check.name
@@ -134,7 +134,7 @@ def export_options(kind: Kind | None, options: Mapping[str, JSON]) -> dict[str, 
     return known | {name: value for name, value in options.items() if name not in known}
 
 
-def _kind(provider: str, kind: str) -> Kind | None:
+def kind_of(provider: str, kind: str) -> Kind | None:
     """None for what an older or newer version of wsmon has put there."""
     try:
         return providers.kind(providers.get(provider), kind)

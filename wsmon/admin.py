@@ -1,0 +1,84 @@
+"""The admin of what every room shares: the audit trail, which is only read, and API tokens."""
+
+# ruff: noqa: ARG002 - the signatures are Django's
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from wsmon import tokens
+from wsmon.audit import Actor
+from wsmon.models import ApiToken, AuditEntry
+
+if TYPE_CHECKING:
+    _AuditAdmin = admin.ModelAdmin[AuditEntry]
+    _TokenAdmin = admin.ModelAdmin[ApiToken]
+else:  # Django's classes take no parameters at run time
+    _AuditAdmin = _TokenAdmin = admin.ModelAdmin
+
+
+class ReadOnly:
+    """Nobody adds, changes or deletes here."""
+
+    def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
+        """Nobody."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, *_: Any, **__: Any) -> bool:
+        """Nobody."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, *_: Any, **__: Any) -> bool:
+        """Nobody."""
+        return False
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnly, _AuditAdmin):
+    """Who did what, when, from where, why. Read by superusers and who may ``view_auditentry``."""
+
+    list_display = ("at", "actor_name", "action", "target", "reason", "address")
+    list_filter = ("action", "at")
+    search_fields = ("actor_name", "target", "reason")
+    date_hierarchy = "at"
+    list_select_related = False
+    show_full_result_count = False
+    fields = ("at", "actor_name", "action", "target", "reason", "address", "details")
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(ReadOnly, _TokenAdmin):
+    """Tokens are made by ``manage.py createtoken`` and revoked here. Not even the digest is shown."""
+
+    list_display = ("name", "scope_list", "created_at", "last_used_at", "revoked_at")
+    search_fields = ("name",)
+    fields = ("name", "scope_list", "created_at", "last_used_at", "revoked_at")
+    readonly_fields = ("scope_list",)
+    actions = ("revoke",)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Superusers only."""
+        return self.has_revoke_permission(request)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """As above."""
+        return self.has_revoke_permission(request)
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Superusers only."""
+        return bool(request.user.is_active and getattr(request.user, "is_superuser", False))
+
+    @admin.display(description="Scopes")
+    def scope_list(self, token: ApiToken) -> str:
+        """The scopes in a row."""
+        return ", ".join(token.scopes)
+
+    @admin.action(description="Revoke the selected tokens", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
+        """Make them useless from now on."""
+        count = sum(tokens.revoke(token, Actor.of(request)) for token in queryset)
+        self.message_user(request, f"Revoked {count} tokens.", messages.SUCCESS)
