@@ -23,7 +23,7 @@ _SHOWN = 20
 class DnsOptions(Options):
     """The options of kind ``dns``."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    host: Annotated[str, Field(min_length=1, max_length=253)]
     type: Literal["A", "AAAA", "CAA", "CNAME", "DS", "MX", "NS", "PTR", "SOA", "SRV", "TXT"] = "A"
     server: Host | None = None
     """A name server; the system's own when absent."""
@@ -36,7 +36,7 @@ class DnsOptions(Options):
     def _upper(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("name")
+    @field_validator("host")
     @classmethod
     def _a_name(cls, value: str) -> str:
         if "/" in value or " " in value or "@" in value:
@@ -52,17 +52,17 @@ def probe(context: ProbeContext) -> ProbeOutcome:
     left = context.timeout - (monotonic() - began)
     asked, values, problem = monotonic(), [], None
     try:
-        answer = resolver.resolve(options.name, options.type, lifetime=max(left, 0.01), search=False)
+        answer = resolver.resolve(options.host, options.type, lifetime=max(left, 0.01), search=False)
         values = sorted(_text(record) for record in answer)
     except dns.exception.Timeout:
         message = f"timed out after {context.timeout:g} s waiting for the name server"
         problem = Category.TIMEOUT_ERROR, message
     except dns.resolver.NXDOMAIN:
-        problem = Category.DNS_ERROR, f"{options.name} does not exist"
+        problem = Category.DNS_ERROR, f"{options.host} does not exist"
     except dns.resolver.NoAnswer:
-        problem = Category.DNS_ERROR, f"{options.name} has no {options.type} record"
+        problem = Category.DNS_ERROR, f"{options.host} has no {options.type} record"
     except (dns.exception.DNSException, OSError, UnicodeError):
-        problem = Category.DNS_ERROR, f"the name server could not answer for {options.name}"
+        problem = Category.DNS_ERROR, f"the name server could not answer for {options.host}"
     timings = Timings(dns_ms=_ms(asked), total_ms=_ms(began))
     if problem is None:
         problem = _compare(options, values)
@@ -94,7 +94,7 @@ def _compare(options: DnsOptions, values: list[str]) -> tuple[Category, str] | N
     missing = [value for value in options.expect if _comparable(value) not in have]
     if not missing:
         return None
-    return Category.VALIDATION_ERROR, f"{options.name} has no {options.type} record {missing[0]!r}"
+    return Category.VALIDATION_ERROR, f"{options.host} has no {options.type} record {missing[0]!r}"
 
 
 def _text(record: Rdata) -> str:
