@@ -82,12 +82,17 @@ class Server:
         self.connections = 0
         self.stopped = threading.Event()
         self._peers: list[socket.socket] = []
-        self._listener = socket.create_server((host, 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self.port: int = self._listener.getsockname()[1]
 
     def url(self, path: str = "/", host: str | None = None) -> str:
         """A URL of this server."""
-        return f"{'https' if self.tls else 'http'}://{host or self.host}:{self.port}{path}"
+        return f"{'https' if self.tls else 'http'}://{host or self._literal}:{self.port}{path}"
+
+    @property
+    def _literal(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     def __enter__(self) -> Server:
         threading.Thread(target=self._accept, daemon=True).start()

@@ -183,7 +183,7 @@ def special(address: Address) -> str | None:
             return "carrier-grade NAT"
     elif any(address in network for network in _TRANSLATED):
         return "translated IPv4"
-    if address.is_reserved:
+    if address.is_reserved or (isinstance(address, ipaddress.IPv6Address) and address.is_site_local):
         return "reserved"
     return None if address.is_global else "private"
 
@@ -256,12 +256,15 @@ def _lookup(host: str) -> Future[list[str]]:
 def _run_lookup(host: str, future: Future[list[str]]) -> None:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        future.set_result(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+        addresses, failure = list(dict.fromkeys(str(entry[4][0]) for entry in found)), None
     except Exception as error:
-        future.set_exception(error)
-    finally:
-        with _lookups_lock:
-            _lookups.pop(host, None)
+        addresses, failure = [], error
+    with _lookups_lock:  # first, so that nobody gets an answer that was there before he asked
+        _lookups.pop(host, None)
+    if failure is None:
+        future.set_result(addresses)
+    else:
+        future.set_exception(failure)
 
 
 def connect(host: str, port: int, guard: Guard, exchange: Exchange) -> socket.socket:
