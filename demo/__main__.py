@@ -7,8 +7,11 @@ import sys
 
 from demo import vendors
 from wsmon.launcher import entry
+from wsmon.launcher.ground import Address
 
 DEFAULTS = {"WSMON_DATA_DIR": "var/demo", "WSMON_CONFIG": "demo/wsmon.yaml"}
+PASSWORD = "wsmon-demo"
+"""Known to everybody, so only where nobody else can come: on loopback."""
 
 
 def main() -> int:
@@ -20,6 +23,9 @@ def main() -> int:
     os.environ.pop("CELERY_BROKER_URL", None)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    if Address.parse(os.environ.get("WSMON_BIND") or "127.0.0.1:8000").is_loopback:
+        os.environ.setdefault("WSMON_ADMIN_PASSWORD", PASSWORD)
+        entry.say(f"a demo, in {os.environ['WSMON_DATA_DIR']}: sign in as admin, password {PASSWORD}")
     try:
         return entry.main(["manage.py", "run"])
     finally:
