@@ -5,27 +5,35 @@ from __future__ import annotations
 import os
 import sys
 
+import providers
 from demo import vendors
 from wsmon.launcher import entry
-from wsmon.launcher.ground import Address
 
 DEFAULTS = {"WSMON_DATA_DIR": "var/demo", "WSMON_CONFIG": "demo/wsmon.yaml"}
-PASSWORD = "wsmon-demo"
-"""Known to everybody, so only where nobody else can come: on loopback."""
+ELSEWHERE = ("DATABASE_URL", "CELERY_BROKER_URL")
+"""A demo has a database and a broker of its own."""
+
+
+def prepare(environment: dict[str, str]) -> None:
+    """Put ``environment`` in the place of whatever this shell has of real vendors.
+
+    Real credentials must not reach stand-ins, nor the demo real vendors.
+    """
+    for provider in map(providers.get, providers.names()):
+        names = [name for each in provider.variables for name in (each.name, *each.aliases)]
+        for name in (*names, *provider.base_urls, *ELSEWHERE):
+            os.environ.pop(name, None)
+            os.environ.pop(f"{name}_FILE", None)
+    os.environ.update(environment)
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
 
 
 def main() -> int:
     """Run until a signal comes; the exit code."""
     stand_ins = vendors.start()
-    # Theirs win: real credentials of this shell must not reach stand-ins, nor the demo real vendors.
-    os.environ.update(stand_ins.environment())
-    os.environ.pop("DATABASE_URL", None)
-    os.environ.pop("CELERY_BROKER_URL", None)
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    if Address.parse(os.environ.get("WSMON_BIND") or "127.0.0.1:8000").is_loopback:
-        os.environ.setdefault("WSMON_ADMIN_PASSWORD", PASSWORD)
-        entry.say(f"a demo, in {os.environ['WSMON_DATA_DIR']}: sign in as admin, password {PASSWORD}")
+    prepare(stand_ins.environment())
+    entry.say(f"stand-in vendors on {stand_ins.url} play the story in demo/script.py")
     try:
         return entry.main(["manage.py", "run"])
     finally:
