@@ -111,7 +111,6 @@ class Demo:
             "SUPABASE_SERVICE_ROLE_KEY": "demo-supabase-service-role-key",
             "DEMO_SITE_URL": f"{self.url}/site/health",
             "DEMO_STATUS_URL": f"{self.url}/status/api/v2/summary.json",
-            "DEMO_PORT": str(self.port),
         }
 
     def stop(self) -> None:

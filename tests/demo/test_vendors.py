@@ -19,6 +19,7 @@ from demo.__main__ import prepare
 from demo.script import PERIOD, SCRIPT, Behaviour, behaviour
 from demo.shapes import SHAPES
 from demo.vendors import Demo, UnknownVendor
+from monitoring.schema import read_service
 from providers import oauth
 from providers.base import NotConfigured, ProbeContext, ProbeOutcome
 from providers.runner import run
@@ -213,12 +214,21 @@ def test_the_demo_never_sees_real_credentials(monkeypatch: pytest.MonkeyPatch, s
         assert "WHATSAPP_TOKEN_FILE" not in environ
         assert "NEXT_PUBLIC_SUPABASE_URL" not in environ
         assert "DATABASE_URL" not in environ
-        assert environ["WSMON_DATA_DIR"].endswith("/var/demo")
-        assert Path(environ["WSMON_CONFIG"]).is_file()
+        assert environ["WSMON_ALLOW_PRIVATE_TARGETS"] == "127.0.0.0/8"
     finally:
         for name in set(environ) - set(before):
             del environ[name]
         environ.update(before)
+
+
+def test_its_configuration_is_valid(monkeypatch: pytest.MonkeyPatch, stage: Demo) -> None:
+    for name, value in stage.environment().items():
+        monkeypatch.setenv(name, value)
+    for slug, data in CONFIG.items():
+        spec, findings = read_service(slug, data)
+        assert findings == []
+        assert spec is not None
+        assert spec.checks
 
 
 def test_it_watches_every_stand_in_in_every_way() -> None:
