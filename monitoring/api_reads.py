@@ -81,7 +81,7 @@ def services(only: Iterable[int] | None) -> list[ServiceView]:
     wanted = Service.objects.filter(archived_at=None)
     if only is not None:
         wanted = wanted.filter(id__in=list(only))
-    return overview.views(list(overview.ordered(wanted).values_list("id", flat=True)))
+    return overview.views(list(overview.ordered(wanted).values_list("id", flat=True)), bars=False)
 
 
 def service(view: ServiceView) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _checks() -> Iterator[Metric]:
             probed.add_metric(row.labels, row.checked_at.timestamp())
     yield seconds
     yield probed
-    yield _probes(rows, midnight)
+    yield _probes(rows)
 
 
 def _up(rows: list[Row]) -> Metric:
@@ -115,13 +115,13 @@ def _up(rows: list[Row]) -> Metric:
     return family
 
 
-def _probes(rows: list[Row], midnight: datetime) -> Metric:
+def _probes(rows: list[Row]) -> Metric:
     """Today's probes: a counter that starts again at midnight UTC, which ``rate()`` and ``increase()`` know."""
     text = "Scheduled probes since midnight UTC, by outcome."
     family = CounterMetricFamily("wsmon_probes", text, labels=[*CHECK, "outcome"])
     for row in rows:
         for word in Outcome:
-            family.add_metric([*row.labels, word.value], getattr(row, word.value) or 0, created=midnight.timestamp())
+            family.add_metric([*row.labels, word.value], getattr(row, word.value) or 0)
     return family
 
 
