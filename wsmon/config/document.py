@@ -75,12 +75,13 @@ def parse(text: str, name: str = "") -> Document:
         document.complain(line, f"there is a control character ({control.group()!r}) in the text")
         return document
     try:
+        too_deep = _line_too_deep(text)
+        if too_deep:
+            document.complain(too_deep, f"is nested deeper than {_DEEPEST} levels")
+            return document
         root = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         _complain_of_syntax(document, error, text)
-        return document
-    except RecursionError:
-        document.complain(None, f"is nested deeper than {_DEEPEST} levels")
         return document
     if root is None:
         return document
@@ -110,6 +111,21 @@ def _text(path: FilePath, name: str) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise _refusal(name, "is not UTF-8 text: save the file as UTF-8", line) from None
+
+
+def _line_too_deep(text: str) -> int | None:
+    """The line where collections nest too deeply. Events come one by one, whereas composing nodes recurses:
+    in C, where nothing stops it before the stack ends.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                return int(event.start_mark.line) + 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return None
 
 
 def _refusal(name: str, message: str, line: int | None = None) -> ConfigError:
