@@ -36,6 +36,13 @@ class Page:
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
 
+    @classmethod
+    def of(cls, request: HttpRequest) -> Page:
+        """The one of this request, so that a view and its template ask once."""
+        if not hasattr(request, "wsmon_page"):
+            request.wsmon_page = cls(request)  # type: ignore[attr-defined]
+        return request.wsmon_page  # type: ignore[attr-defined, no-any-return]
+
     @cached_property
     def nav(self) -> list[NavItem]:
         """The pages that exist, the present one marked."""
@@ -61,4 +68,4 @@ class Page:
 
 def page(request: HttpRequest) -> dict[str, Page]:
     """The context processor: ``{{ page.overall }}`` and so on."""
-    return {"page": Page(request)}
+    return {"page": Page.of(request)}

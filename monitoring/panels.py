@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import Aggregate, FloatField
+from django.db.models import Aggregate, FloatField, QuerySet
 from django.utils import timezone
 
 from monitoring import maintenance
 from monitoring.models import CheckState, Service, StateChange
-from monitoring.overview import Overall
+from monitoring.overview import UNHEALTHY, Overall
 from wsmon.vocabulary import Status
 
 NAMES_SHOWN = 3
@@ -79,15 +79,16 @@ class Ahead:
 
 
 def answers(overall: Overall) -> Answers:
-    """The four answers; six small queries."""
+    """The four answers; five small queries."""
     changes = StateChange.objects.filter(check_ref=None).select_related("service")
     day = timezone.now() - timedelta(days=1)
+    ours, theirs = _sides()
     speed = _measured().aggregate(median=Median("total_ms"))
-    slow = _measured().order_by("-total_ms").select_related("check_ref__service").first()
+    slow = _slowest()
     return Answers(
         overall=overall,
-        ours=_named(Status.ERROR),
-        theirs=_named(Status.CRITICAL, Status.DEGRADED),
+        ours=ours,
+        theirs=theirs,
         median_ms=speed["median"],
         slowest_ms=slow.total_ms if slow else None,
         slowest=slow.check_ref.service if slow else None,
@@ -107,12 +108,16 @@ def coming_up() -> list[Ahead]:
     """Maintenance windows and ends of certificates and credentials within 30 days, soonest first."""
     now = timezone.now()
     found = [_planned(one) for one in maintenance.upcoming(maintenance.relevant(now), now, AHEAD)]
-    for key in DAYS_LEFT:
-        found += _ending(key, now)
+    found += _ending(now)
     return sorted(found, key=lambda ahead: ahead.at)[:6]
 
 
-def _measured() -> CheckState.objects.__class__:  # type: ignore[name-defined]
+def _slowest() -> CheckState | None:
+    rows = _measured().order_by("-total_ms").select_related("check_ref__service")
+    return rows.only("total_ms", "check_ref__service__slug", "check_ref__service__name").first()
+
+
+def _measured() -> QuerySet[CheckState]:
     """Checks with a response time that counts: probed, not paused, not archived."""
     return CheckState.objects.filter(
         total_ms__isnull=False,
@@ -122,11 +127,14 @@ def _measured() -> CheckState.objects.__class__:  # type: ignore[name-defined]
     )
 
 
-def _named(*statuses: Status) -> Named:
-    rows = list(
-        Service.objects.filter(archived_at=None, status__in=statuses).order_by("status_since").only("slug", "name")
-    )
-    return Named(len(rows), [service.label for service in rows[:NAMES_SHOWN]])
+def _sides() -> tuple[Named, Named]:
+    """Services whose trouble is ours, and those whose trouble is theirs; longest first."""
+    rows = Service.objects.filter(archived_at=None, status__in=UNHEALTHY).order_by("status_since")
+    ours: list[str] = []
+    theirs: list[str] = []
+    for service in rows.only("slug", "name", "status"):
+        (ours if service.status == Status.ERROR else theirs).append(service.label)
+    return Named(len(ours), ours[:NAMES_SHOWN]), Named(len(theirs), theirs[:NAMES_SHOWN])
 
 
 def _planned(occurrence: maintenance.Occurrence) -> Ahead:
@@ -138,19 +146,19 @@ def _planned(occurrence: maintenance.Occurrence) -> Ahead:
     return Ahead(occurrence.starts_at, f"{name}: maintenance, {length}", window.reason, "tool", slug)
 
 
-def _ending(key: str, now: datetime) -> list[Ahead]:
+def _ending(now: datetime) -> list[Ahead]:
     states = CheckState.objects.filter(
-        details__has_key=key, check_ref__archived_at=None, check_ref__service__archived_at=None
+        details__has_any_keys=DAYS_LEFT, check_ref__archived_at=None, check_ref__service__archived_at=None
     ).select_related("check_ref__service")
-    what = "TLS certificate" if key.startswith("tls") else "credential"
     found: dict[int, Ahead] = {}
-    for state in states:
-        days, service = state.details.get(key), state.check_ref.service
+    for state in states.only("details", "checked_at", "check_ref__service__slug", "check_ref__service__name"):
+        key = next(name for name in DAYS_LEFT if name in state.details)
+        days, service = state.details[key], state.check_ref.service
         if not isinstance(days, int | float) or not -AHEAD.days <= days <= AHEAD.days or not state.checked_at:
             continue
         at = state.checked_at + timedelta(days=float(days))
-        verb = "ends" if at > now else "has ended"
-        ahead = Ahead(at, f"{service.label}: {what} {verb}", "", "key", service.slug, urgent=days < 14)
+        what = "TLS certificate" if key.startswith("tls") else "credential"
+        title = f"{service.label}: {what} {'ends' if at > now else 'has ended'}"
         if service.id not in found or at < found[service.id].at:
-            found[service.id] = ahead
+            found[service.id] = Ahead(at, title, "", "key", service.slug, urgent=days < 14)
     return list(found.values())

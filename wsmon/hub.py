@@ -301,9 +301,7 @@ class Hub:
         return b"".join(chunks)
 
     def _ping(self, event: str) -> bytes:
-        return sse(
-            event, json.dumps({"now": round(time.time(), 3), "feed": self.listening or not self._tasks})
-        )
+        return sse(event, json.dumps({"now": round(time.time(), 3), "feed": self.listening or not self._tasks}))
 
 
 async def _forever(step: Callable[[], Awaitable[None]]) -> None:

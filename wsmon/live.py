@@ -12,12 +12,13 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import PermissionsMixin
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.utils import timezone
@@ -67,7 +68,7 @@ def _pieces(kind: str, payload: dict[str, JSON]) -> Iterator[str]:
 
 
 def entitled(session_keys: set[str]) -> set[str]:
-    """The sessions among ``session_keys`` that belong to active staff now. Two queries in all."""
+    """The sessions among ``session_keys`` that belong to active staff who may read. Read in one batch."""
     rows = Session.objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
     sessions = {row.session_key: row.get_decoded() for row in rows}
     ids = {data[SESSION_KEY] for data in sessions.values() if SESSION_KEY in data}
@@ -77,6 +78,8 @@ def entitled(session_keys: set[str]) -> set[str]:
 
 def _may_watch(session: dict[str, Any], user: AbstractBaseUser | None) -> bool:
     if user is None or not user.is_active or not getattr(user, "is_staff", False):
+        return False
+    if not cast(PermissionsMixin, user).has_perm(settings.LIVE_PERMISSION):
         return False
     if session.get(BACKEND_SESSION_KEY) not in settings.AUTHENTICATION_BACKENDS:
         return False

@@ -234,6 +234,8 @@ RESULT_DAYS = env.int("WSMON_RESULT_DAYS", 7)
 
 CONFIG_SECTIONS = ["monitoring.config.services_section"]
 """Who reads which part of wsmon.yaml; each entry is a dotted path to a section (wsmon/config.py)."""
+LIVE_PERMISSION = "monitoring.view_service"
+"""What staff need to watch live updates."""
 LIVE_RENDERER = "monitoring.fragments"
 """What wsmon.hub renders for open pages: a module with ``changed(ids)`` and ``regular()``."""
 API_ROUTERS = {"/api/admin/integrations": "monitoring.api.router"}

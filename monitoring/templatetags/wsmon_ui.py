@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from html import escape
 from typing import TYPE_CHECKING
 
 from django import template
+from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import escape, format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 if TYPE_CHECKING:
-    from monitoring.overview import Slot
+    from monitoring.history import Slot
+    from monitoring.overview import CheckView, ServiceView
 
 register = template.Library()
 
@@ -31,8 +35,13 @@ WORDS = {
     "none": "No data",
 }
 GLYPHS = {"not_configured": "unknown", "none": "unknown"}
-DASH = mark_safe('<span class="ink3">–</span>')
+DASH = SafeString('<span class="ink3">–</span>')
 DAY = 86_400
+
+
+def _safe(html: str) -> SafeString:
+    """Mark HTML made in this module, from numbers and escaped text. Faster than ``format_html``: 50 rows a page."""
+    return SafeString(html)
 
 
 @register.filter
@@ -42,6 +51,7 @@ def status_word(status: str) -> str:
 
 
 @register.simple_tag
+@lru_cache(maxsize=256)
 def glyph(status: str, size: str = "") -> SafeString:
     """The shape of a status. ``size``: "s" (13 px), "l" (22 px) or nothing (16 px)."""
     name = GLYPHS.get(status, status)
@@ -52,6 +62,7 @@ def glyph(status: str, size: str = "") -> SafeString:
 
 
 @register.simple_tag
+@lru_cache(maxsize=256)
 def icon(name: str, size: str = "") -> SafeString:
     """An icon of the sprite, for the eye only: the words beside it say the same."""
     extra = f" ws-icon-{size}" if size else ""
@@ -104,14 +115,9 @@ def span_words(seconds: float) -> str:
 
 
 def _time(at: datetime, text: str, role: str) -> SafeString:
+    # Everything in here is made by us from numbers: there is nothing to escape but the zone's name.
     stamp = at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return format_html(
-        '<time datetime="{}" title="{}"{}>{}</time>',
-        stamp,
-        absolute(at),
-        role,
-        text,
-    )
+    return _safe(f'<time datetime="{stamp}" title="{escape(absolute(at))}"{role}>{escape(text)}</time>')
 
 
 @register.filter
@@ -190,7 +196,7 @@ def seconds(value: float | None) -> SafeString:
 
 
 def _unit(number: str, unit: str) -> SafeString:
-    return format_html('{}<span class="u">{}</span>', number, unit)
+    return _safe(f'{number}<span class="u">{unit}</span>')
 
 
 @register.filter
@@ -198,7 +204,7 @@ def ms(value: float | None) -> SafeString:
     """Milliseconds with their unit: "182 ms", "0.8 ms"; the number can be found by scripts."""
     if value is None:
         return DASH
-    return format_html('<span data-value>{}</span><span class="u">ms</span>', ms_number(value))
+    return _safe(f'<span data-value>{ms_number(value)}</span><span class="u">ms</span>')
 
 
 @register.filter
@@ -253,14 +259,15 @@ def sparkline(
     bar = ""
     if near and limit:
         title += f", degraded over {limit:,.0f} ms"
-        bar = format_html('<path class="th" d="M0 {}H{}"/>', round(height - 2 - (height - 5) * limit / top, 1), width)
-    return format_html(
-        '<svg class="ws-spark" data-s="{}" data-ms="{}" data-limit="{}" viewBox="0 0 {} {}" '
-        'preserveAspectRatio="none" role="img" aria-label="{}"><title>{}</title><path class="ar" d="{}"/>{}'
-        '<polyline class="ln" points="{}"/><circle class="pt" cx="{}" cy="{}" r="2"/></svg>',
-        status, ",".join("" if v is None else f"{v:.0f}" for v in values), limit or "", width, height,
-        title, title, area, bar, line, points[-1][0], points[-1][1],
-    )  # fmt: skip
+        bar = f'<path class="th" d="M0 {round(height - 2 - (height - 5) * limit / top, 1)}H{width}"/>'
+    data = ",".join("" if v is None else f"{v:.0f}" for v in values)
+    x, y = points[-1]
+    return _safe(
+        f'<svg class="ws-spark" data-s="{escape(status)}" data-ms="{data}" data-limit="{limit or ""}" '
+        f'viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" aria-label="{title}">'
+        f'<title>{title}</title><path class="ar" d="{area}"/>{bar}<polyline class="ln" points="{line}"/>'
+        f'<circle class="pt" cx="{x}" cy="{y}" r="2"/></svg>'
+    )
 
 
 SLOT_SHAPES = {
@@ -313,8 +320,43 @@ def uptime_bar(bar: Sequence[Slot], period: str = "24h", uptime: float | None = 
     bad = sum(slot.status not in QUIET for slot in bar)
     trouble = f", trouble in {bad} of {len(bar)} slots" if bad else ""
     label = f"{PERIOD_WORDS.get(period, period).capitalize()}: {share}{trouble}"
-    return format_html(
-        '<svg class="ws-up" viewBox="0 0 269 22" preserveAspectRatio="none" role="img" aria-label="{}">'
-        "<title>{}</title>{}</svg>",
-        label, label, mark_safe("".join(_slots(bar))),  # noqa: S308 - escaped in _slots
-    )  # fmt: skip
+    return _safe(
+        '<svg class="ws-up" viewBox="0 0 269 22" preserveAspectRatio="none" role="img" '
+        f'aria-label="{label}"><title>{label}</title>{"".join(_slots(bar))}</svg>'
+    )
+
+
+# The service list's cells: one function, since a page has a hundred of them ----------------------
+
+CHIPS = 6
+
+
+@register.simple_tag
+def service_cells(service: ServiceView, period: str, attention: bool) -> SafeString:
+    """The first line of a service's row: state, name, checks, response time, uptime, age."""
+    status, word, slug = service.status.value, status_word(service.status), service.slug
+    age = f'<span class="stw">{word}, {duration(service.since)}</span>' if attention else ""
+    number = DASH if service.response_ms is None else ms(service.response_ms)
+    return _safe(
+        f'{glyph(status)}<span class="nm"><a href="{reverse("service", args=[slug])}" id="svc-{service.id}-a">'
+        f'{escape(service.label)}</a><span class="ws-crits">{escape(service.criticality)}</span>{age}'
+        f'<span class="vh">{word}</span></span>'
+        f'<span class="ws-checks chk">{_chips(service.checks)}</span><span class="lat num">{number}</span>'
+        f'<span class="sp">{sparkline(service.recent_ms, status, service.recent_limit_ms)}</span>'
+        f'<span class="upw">{uptime_bar(service.bar, period, service.uptime)}</span>'
+        f'<span class="pct num">{percent(service.uptime)}</span>'
+        f'<span class="last num">{ago(service.checked_at)}</span>'
+    )
+
+
+def _chips(checks: Sequence[CheckView]) -> str:
+    chips = []
+    for check in checks[:CHIPS]:
+        name, word = escape(check.name), status_word(check.status)
+        chips.append(
+            f'<span title="{name}: {word.lower()}">{glyph(check.status.value, "s")}'
+            f'<span class="vh">{name}: {word}. </span></span>'
+        )
+    if len(checks) > CHIPS:
+        chips.append(f'<span class="more" title="{len(checks)} checks">…</span>')
+    return "".join(chips)

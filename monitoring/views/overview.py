@@ -15,8 +15,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from monitoring import fragments, history, panels, selfwatch
+from monitoring import fragments, history, panels
 from monitoring import overview as read
+from monitoring.context import Page
 from monitoring.models import Service
 from monitoring.overview import Filter, ServiceView
 
@@ -112,9 +113,9 @@ def _known(value: str | None, allowed: Any, default: str) -> str:
 def overview(request: HttpRequest) -> HttpResponse:
     """The overview, or for htmx its list and filter alone. The empty one when nothing is configured."""
     params = Params.of(request)
-    overall = read.overall()
+    overall = Page.of(request).overall
     if not overall.total:
-        return render(request, "monitoring/empty.html", _first_steps())
+        return render(request, "monitoring/empty.html", _first_steps(request))
     context = _list_context(params, overall)
     # Only our own list asks for a fragment: any other htmx request gets the whole page.
     if request.htmx.target == "list" and not request.htmx.history_restore_request:  # type: ignore[attr-defined]
@@ -163,15 +164,15 @@ def _groups(services: Sequence[ServiceView]) -> list[Group]:
     return [Group(key, *HEADINGS[key], rows) for key, rows in by_key.items()]
 
 
-def _first_steps() -> dict[str, Any]:
-    return {"seen": selfwatch.look(), "config_file": settings.CONFIG_FILE}
+def _first_steps(request: HttpRequest) -> dict[str, Any]:
+    return {"seen": Page.of(request).selfwatch, "config_file": settings.CONFIG_FILE}
 
 
 @require_safe
 @may_read
 def wall(request: HttpRequest) -> HttpResponse:
     """Everything on a television: what is wrong in double tiles, no navigation."""
-    overall = read.overall()
+    overall = Page.of(request).overall
     found = read.page(Filter(per_page=WALL_TILES))
     context = {
         "overall": overall,
@@ -179,7 +180,7 @@ def wall(request: HttpRequest) -> HttpResponse:
         "services": found.services,
         "attention": fragments.counts(overall)["unhealthy"],
         "hidden": max(0, overall.total - len(found.services)),
-        "seen": selfwatch.look(),
+        "seen": Page.of(request).selfwatch,
         "now": timezone.now(),
     }
     part = request.htmx.target == "wall"  # type: ignore[attr-defined]

@@ -69,6 +69,14 @@
     (wrong || acts.querySelector("button, summary"))?.focus();
   });
 
+  /* A toast tells what happened and goes; the page itself shows it too. */
+  document.addEventListener("htmx:oobAfterSwap", (event) => {
+    if (event.detail.target?.id !== "toasts") return;
+    const toasts = [...event.detail.target.children];
+    toasts.slice(0, -1).forEach((toast) => toast.remove());
+    setTimeout(() => toasts.at(-1)?.remove(), 8000);
+  });
+
   /* A disabled button loses the focus; it comes back with the result. */
   document.addEventListener("htmx:afterRequest", (event) => {
     const button = event.detail.elt;

@@ -47,7 +47,7 @@ def open_page(site: Site, operator: User, chromium: Browser) -> Iterator[OpenPag
         context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": site.url}])
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+        page.on("console", lambda message: message.type == "error" and complaints.append(f"{page.url}: {message.text}"))
         page.goto(site.url + path)
         return page
 
