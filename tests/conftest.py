@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -70,12 +71,29 @@ def loopback_targets(settings: object) -> Iterator[None]:
 
 
 @pytest.fixture
-def make_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stack]]:
+def make_directory() -> Iterator[Callable[[], Path]]:
+    """A maker of directories for servers of other accounts.
+
+    Not pytest's own: each pytest run of root closes their common parent for everybody else.
+    """
+    made: list[Path] = []
+
+    def make() -> Path:
+        made.append(Path(tempfile.mkdtemp(prefix="wsmon-test-")))
+        return made[-1]
+
+    yield make
+    for directory in made:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def make_stack(make_directory: Callable[[], Path]) -> Iterator[Callable[..., Stack]]:
     """A maker of whole wsmons, each in a directory of its own: ``make_stack({"NAME": "value"}).start()``."""
     made: list[Stack] = []
 
     def make(env: Mapping[str, str] | None = None) -> Stack:
-        made.append(Stack(tmp_path_factory.mktemp("stack"), env))
+        made.append(Stack(make_directory(), env))
         return made[-1]
 
     yield make

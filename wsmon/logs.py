@@ -41,6 +41,16 @@ def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str
     return event
 
 
+class _StandardError(logging.Handler):
+    """Writes to whatever standard error is at the moment: it may be replaced after this was made."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+
 def _shared() -> list[Any]:
     return [
         structlog.contextvars.merge_contextvars,
@@ -66,10 +76,10 @@ def configure(*, json: bool, level: int = logging.INFO) -> None:
             renderer,
         ],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(formatter)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [other for other in root.handlers if not isinstance(other, _StandardError)] + [handler]
     root.setLevel(level)
     for name, quieter in QUIET.items():
         logging.getLogger(name).setLevel(quieter)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,13 +22,20 @@ Make = Callable[[], Server]
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cluster() -> Iterator[Path]:
     """A data directory with a cluster in it, made once for the tests of this file."""
-    directory = tmp_path_factory.mktemp("data")
+    directory = Path(tempfile.mkdtemp(prefix="wsmon-test-"))
     server = Server(directory, durable=False)
     server.start()
     server.stop()
-    return directory
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def place(make_directory: Callable[[], Path]) -> Path:
+    """An empty directory that PostgreSQL's account may reach."""
+    return make_directory()
 
 
 @pytest.fixture
@@ -124,18 +133,18 @@ def _is_postgres(pid: int) -> bool:
         return False
 
 
-def test_it_names_the_version_that_wrote_a_directory_it_cannot_read(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()
-    (tmp_path / "postgres" / "PG_VERSION").write_text("15\n")
+def test_it_names_the_version_that_wrote_a_directory_it_cannot_read(place: Path) -> None:
+    (place / "postgres").mkdir()
+    (place / "postgres" / "PG_VERSION").write_text("15\n")
     with pytest.raises(EmbeddedError, match="written by PostgreSQL 15, this wsmon brings PostgreSQL 18"):
-        Server(tmp_path).start()
+        Server(place).start()
 
 
-def test_it_refuses_a_directory_that_is_none_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()
-    (tmp_path / "postgres" / "holiday.jpg").write_text("")
+def test_it_refuses_a_directory_that_is_none_of_its_own(place: Path) -> None:
+    (place / "postgres").mkdir()
+    (place / "postgres" / "holiday.jpg").write_text("")
     with pytest.raises(EmbeddedError, match="is not a PostgreSQL data directory"):
-        Server(tmp_path).start()
+        Server(place).start()
 
 
 def test_it_says_in_postgresqls_words_why_it_does_not_start(cluster: Path) -> None:
@@ -145,17 +154,17 @@ def test_it_says_in_postgresqls_words_why_it_does_not_start(cluster: Path) -> No
     assert not server.running
 
 
-def test_a_half_made_cluster_is_made_again(tmp_path: Path) -> None:
-    (tmp_path / "postgres.new").mkdir()
-    (tmp_path / "postgres.new" / "PG_VERSION").write_text("18\n")
-    server = Server(tmp_path, durable=False)
+def test_a_half_made_cluster_is_made_again(place: Path) -> None:
+    (place / "postgres.new").mkdir()
+    (place / "postgres.new" / "PG_VERSION").write_text("18\n")
+    server = Server(place, durable=False)
     server.start()
     assert ask(server) == "wsmon"
     server.stop()
 
 
-def test_a_long_path_gets_a_socket_elsewhere_which_is_tidied_away(tmp_path: Path) -> None:
-    deep = tmp_path / ("a-rather-long-name-" * 6)
+def test_a_long_path_gets_a_socket_elsewhere_which_is_tidied_away(place: Path) -> None:
+    deep = place / ("a-rather-long-name-" * 6)
     deep.mkdir()
     server = Server(deep, durable=False)
     server.start()
@@ -165,17 +174,17 @@ def test_a_long_path_gets_a_socket_elsewhere_which_is_tidied_away(tmp_path: Path
     assert not server.sockets.exists()
 
 
-def test_it_refuses_a_socket_directory_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_refuses_a_socket_directory_of_somebody_else(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "SOCKET_PATH_LIMIT", 5)
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    planted = socket_dir(tmp_path)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(place))
+    planted = socket_dir(place)
     planted.symlink_to("/etc")
     with pytest.raises(EmbeddedError, match="belongs to somebody else"):
-        Server(tmp_path).start()
+        Server(place).start()
 
 
-def test_ancestors_become_passable_but_not_readable_and_it_says_so(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
+def test_ancestors_become_passable_but_not_readable_and_it_says_so(place: Path) -> None:
+    closed = place / "closed"
     closed.mkdir(mode=0o700)
     said: list[str] = []
     embedded.open_the_way(closed / "postgres", said.append)
@@ -189,10 +198,10 @@ def test_missing_binaries_name_the_package_and_the_way_out(monkeypatch: pytest.M
         embedded.binaries()
 
 
-def test_a_strict_umask_at_installation_is_undone(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir(mode=0o700)
-    (tmp_path / "bin" / "postgres").touch(mode=0o700)
-    (tmp_path / "readme").touch(mode=0o600)
-    embedded._readable_to_all(tmp_path)
-    assert stat.S_IMODE((tmp_path / "bin" / "postgres").stat().st_mode) == 0o705
-    assert stat.S_IMODE((tmp_path / "readme").stat().st_mode) == 0o604
+def test_a_strict_umask_at_installation_is_undone(place: Path) -> None:
+    (place / "bin").mkdir(mode=0o700)
+    (place / "bin" / "postgres").touch(mode=0o700)
+    (place / "readme").touch(mode=0o600)
+    embedded._readable_to_all(place)
+    assert stat.S_IMODE((place / "bin" / "postgres").stat().st_mode) == 0o705
+    assert stat.S_IMODE((place / "readme").stat().st_mode) == 0o604
