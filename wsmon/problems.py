@@ -15,6 +15,7 @@ import structlog
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.views import defaults
 from ninja.errors import HttpError, ValidationError
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -96,9 +97,7 @@ def response(problem: Problem) -> HttpResponse:
     }
     if problem.errors:
         document["errors"] = [{"field": field, "message": message} for field, message in problem.errors]
-    answer = HttpResponse(
-        json.dumps(document | problem.more), status=problem.status, content_type=CONTENT_TYPE
-    )
+    answer = HttpResponse(json.dumps(document | problem.more), status=problem.status, content_type=CONTENT_TYPE)
     for name, value in problem.headers.items():
         answer[name] = value
     return answer
@@ -128,6 +127,20 @@ def of(request: HttpRequest, error: Exception) -> Problem:  # noqa: PLR0911 - a 
             return _internal(request, error)
 
 
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a request that was refused before a view was found, such as one for an unknown host."""
+    if request.path.startswith("/api/"):
+        return response(Problem(400, "the request could not be read"))
+    return defaults.bad_request(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer a request that a middleware failed on; Django has logged why."""
+    if request.path.startswith("/api/"):
+        return response(_failed(request))
+    return defaults.server_error(request)
+
+
 def _http_error(error: HttpError) -> Problem:
     if error.status_code == 401:
         return Problem.unauthenticated("log in, or send a token as Authorization: Bearer TOKEN")
@@ -136,6 +149,10 @@ def _http_error(error: HttpError) -> Problem:
 
 def _internal(request: HttpRequest, error: Exception) -> Problem:
     log.error("api_error", exc_info=error, path=request.path)
+    return _failed(request)
+
+
+def _failed(request: HttpRequest) -> Problem:
     request_id = str(getattr(request, "request_id", ""))
     return Problem(500, "wsmon failed to answer; its log says why", request_id=request_id)
 

@@ -17,3 +17,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("monitoring.urls")),
 ]
+
+# Errors that arise before a view is reached; the API answers them in its own way.
+handler400 = "wsmon.problems.bad_request"
+handler500 = "wsmon.problems.server_error"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 from unittest import mock
 
@@ -18,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytest_django.live_server_helper import LiveServer
 
-from monitoring import actions, store, summaries
+from monitoring import actions, store, summaries, variables
 from monitoring.models import Check, CheckState, ProbeResult, Service
 from monitoring.periods import PERIODS
 from providers.base import NotConfigured
@@ -344,6 +346,60 @@ class TestTest:
         )
         assert answer.status_code == 200
         assert answer.json()["success"] is True
+
+
+@pytest.mark.django_db(transaction=True)
+class TestOfAVendor:
+    """``POST /test/{service}`` of a vendor, played by a server on loopback that says what Stripe says."""
+
+    key = "sk_test_" + "51Abcdefghijklmnop"
+
+    @pytest.fixture
+    def stripe(self, loopback_targets: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _Stripe)
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("STRIPE_API_BASE", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("STRIPE_SECRET_KEY", self.key)
+        variables.forget()
+        yield make_service("stripe", provider="stripe")
+        server.shutdown()
+        server.server_close()
+        variables.forget()
+
+    def test_a_refused_key_is_our_error_and_not_the_vendors(self, stripe: Service) -> None:
+        reached = post("stripe", {"test_type": "connectivity"}).json()
+        assert (reached["success"], reached["status"], reached["check"]) == (True, "healthy", None)
+        refused = post("stripe", {"test_type": "authentication"})
+        assert refused.status_code == 200
+        found = refused.json()
+        assert (found["success"], found["status"]) == (False, "error")
+        assert (found["error_category"], found["http_status"]) == ("AUTHENTICATION_ERROR", 401)
+
+    def test_it_never_shows_the_key(self, stripe: Service) -> None:
+        make_check(stripe, "authentication", name="authentication")
+        refused = post("stripe", {"test_type": "authentication"})
+        assert self.key not in refused.content.decode()
+        everything = program(READ).get(f"{ROOT}/health", EVERYTHING).content.decode()
+        assert "401" in everything
+        assert self.key not in everything
+        assert self.key not in str(list(AuditEntry.objects.values()))
+
+
+class _Stripe(BaseHTTPRequestHandler):
+    """Refuses every key as Stripe does, and repeats it."""
+
+    def do_GET(self) -> None:
+        sent = self.headers.get("Authorization", "")
+        error = {"type": "invalid_request_error", "message": f"Invalid API Key provided: {sent}"}
+        body = json.dumps({"error": error}).encode()
+        self.send_response(401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
 
 
 class TestRefusedTests:

@@ -145,7 +145,27 @@ class TestErrors:
     def test_it_says_which_methods_are_allowed(self, method: str) -> None:
         response = getattr(program(READ), method)(HEALTH)
         problem(response, 405)
-        assert response["Allow"] == "GET"
+        assert response["Allow"] == "GET, HEAD"
+
+    def test_it_answers_head_like_get(self) -> None:
+        response = program(READ).head(HEALTH)
+        assert (response.status_code, response.content) == (200, b"")
+        assert response["Content-Type"].startswith("application/json")
+
+    def test_it_answers_a_request_for_an_unknown_host(self, settings: Any) -> None:
+        settings.ALLOWED_HOSTS = ["wsmon.example.com"]
+        response = Client().get(HEALTH, headers={"host": "evil.example.com"})
+        assert (response.status_code, response["Content-Type"]) == (400, "application/problem+json")
+        assert b"evil" not in response.content
+        assert Client().get("/", headers={"host": "evil.example.com"})["Content-Type"].startswith("text/html")
+
+    def test_it_answers_when_a_middleware_fails(self) -> None:
+        client = Client(raise_request_exception=False)
+        for path, content_type in [(HEALTH, "application/problem+json"), ("/", "text/html; charset=utf-8")]:
+            with mock.patch("django.http.HttpRequest.get_host", side_effect=RuntimeError("db.internal")):
+                response = client.get(path)
+            assert (response.status_code, response["Content-Type"]) == (500, content_type)
+            assert b"internal" not in response.content
 
     @pytest.mark.parametrize(
         ("body", "status"),
