@@ -30,12 +30,18 @@ BY_CATEGORY: dict[str, str] = {
 }
 
 
-def advice(status: Status, main: Finding | None, missing: Sequence[str]) -> str:
-    """A sentence that says what to do; empty when there is nothing to do."""
+SLOW = "It works, too slowly. Wait, or use another way meanwhile."
+
+
+def advice(status: Status, cause: Finding | None, missing: Sequence[str]) -> str:
+    """A sentence that says what to do; empty when there is nothing to do.
+
+    ``cause`` is the finding that explains the status; None while the last one was better than the status.
+    """
     if status is Status.NOT_CONFIGURED or (missing and status in (Status.UNKNOWN, Status.HEALTHY)):
         return f"Set {', '.join(missing)} in the environment, or store it in the admin." if missing else ""
-    if status is Status.DEGRADED and (main is None or not main.category):
-        return "It works, too slowly. Wait, or use another way meanwhile."
-    if status in (Status.CRITICAL, Status.ERROR, Status.DEGRADED) and main is not None and main.category:
-        return BY_CATEGORY.get(main.category, "")
-    return ""
+    if status not in (Status.CRITICAL, Status.ERROR, Status.DEGRADED):
+        return ""
+    if cause is None:
+        return "The last probe was better: nothing to do but wait until that is confirmed."
+    return BY_CATEGORY.get(cause.category, "") if cause.category else SLOW

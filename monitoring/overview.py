@@ -276,7 +276,9 @@ def _view(
 ) -> ServiceView:
     status = Status(service.status)
     main = main_check(checks)
-    explained = status in UNHEALTHY and main is not None and main.status is status
+    # The last outcome explains the status only while it agrees with it: a check that recovers says so
+    # before its recovery is confirmed.
+    explained = main is not None and status in UNHEALTHY and main.status == status == main.outcome
     return ServiceView(
         id=service.id,
         slug=service.slug,
@@ -295,7 +297,9 @@ def _view(
         p50_ms=summary.p50_ms if summary else None,
         p95_ms=summary.p95_ms if summary else None,
         maintenance=maintenance.in_force(maintenance.of_service(windows, service.id), now),
-        advice=advice(status, main, sorted({name for check in checks for name in check.missing})),
+        advice=advice(
+            status, main if explained else None, sorted({name for check in checks for name in check.missing})
+        ),
     )
 
 

@@ -110,7 +110,7 @@ class Exchange:
 
     def timed_out(self) -> HttpError:
         """The error of a deadline that passed in the present phase."""
-        return HttpError(f"timed out after {self.timeout:g} s {self.phase}", Category.TIMEOUT_ERROR)
+        return HttpError(f"timed out after {round(self.timeout, 2):g} s {self.phase}", Category.TIMEOUT_ERROR)
 
     def timings(self) -> Timings:
         """What was measured until now."""
@@ -224,7 +224,7 @@ def resolve(host: str, exchange: Exchange) -> list[str]:
     try:
         return _lookup(host).result(exchange.left())
     except TimeoutError:
-        message = f"timed out after {exchange.timeout:g} s {exchange.phase}"
+        message = f"timed out after {round(exchange.timeout, 2):g} s {exchange.phase}"
         raise HttpError(message, Category.DNS_ERROR) from None
     except UnicodeError:
         raise HttpError(f"{host} is not a valid host name", Category.CONFIGURATION_ERROR, ours=True) from None
