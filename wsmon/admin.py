@@ -1,4 +1,4 @@
-"""The admin of what every room shares: the audit trail, which is only read, and API tokens."""
+"""The admin of what every room shares: the audit trail, which is only read, API tokens, and accounts."""
 
 # ruff: noqa: ARG002 - the signatures are Django's
 
@@ -7,18 +7,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django_otp.plugins.otp_static.admin import StaticDeviceAdmin
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.admin import TOTPDeviceAdmin
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from wsmon import tokens
-from wsmon.audit import Actor
+from wsmon.audit import Actor, record
 from wsmon.models import ApiToken, AuditEntry
 
 if TYPE_CHECKING:
     _AuditAdmin = admin.ModelAdmin[AuditEntry]
     _TokenAdmin = admin.ModelAdmin[ApiToken]
+    _AnyAdmin = admin.ModelAdmin[Any]
 else:  # Django's classes take no parameters at run time
     _AuditAdmin = _TokenAdmin = admin.ModelAdmin
+    _AnyAdmin = object
 
 
 class ReadOnly:
@@ -82,3 +90,54 @@ class ApiTokenAdmin(ReadOnly, _TokenAdmin):
         """Make them useless from now on."""
         count = sum(tokens.revoke(token, Actor.of(request)) for token in queryset)
         self.message_user(request, f"Revoked {count} tokens.", messages.SUCCESS)
+
+
+class Audited(_AnyAdmin):
+    """Whatever Django logs as added, changed (passwords too) or deleted leaves an audit row."""
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        """``user.create`` and the like."""
+        record(Actor.of(request), f"{obj._meta.model_name}.create", _target(obj), changes=message)
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        """``user.change`` and the like; Django's message names fields, not values."""
+        record(Actor.of(request), f"{obj._meta.model_name}.change", _target(obj), changes=message)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """``user.delete`` and the like."""
+        for obj in queryset:
+            record(Actor.of(request), f"{obj._meta.model_name}.delete", _target(obj))
+        return super().log_deletions(request, queryset)
+
+
+class AuditedUserAdmin(Audited, UserAdmin):  # type: ignore[type-arg]
+    """Accounts."""
+
+
+class AuditedGroupAdmin(Audited, GroupAdmin):
+    """Groups."""
+
+
+class AuditedTotpAdmin(Audited, TOTPDeviceAdmin):  # type: ignore[misc]
+    """Second factors; OTP_ADMIN_HIDE_SENSITIVE_DATA keeps their keys off the page."""
+
+
+class AuditedCodesAdmin(Audited, StaticDeviceAdmin):  # type: ignore[misc]
+    """Recovery codes."""
+
+
+def _target(obj: Model) -> str:
+    return f"{obj._meta.model_name}:{obj}"
+
+
+for _model, _admin in (
+    (User, AuditedUserAdmin),
+    (Group, AuditedGroupAdmin),
+    (TOTPDevice, AuditedTotpAdmin),
+    (StaticDevice, AuditedCodesAdmin),
+):
+    # Importing their modules above has registered Django's own.
+    admin.site.unregister(_model)
+    admin.site.register(_model, _admin)

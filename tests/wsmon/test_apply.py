@@ -37,16 +37,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "wsmon.yaml"
 
 
-def apply(path: Path, text: str, **options: bool) -> list[str]:
+def apply(path: Path, text: str, *, prune: bool = False) -> list[str]:
     """Apply ``text``; return the lines of the plan."""
     path.write_text(text)
-    return apply_file(path, **options).changes
+    return apply_file(path, prune=prune).changes
 
 
-def command(*arguments: object, **options: bool) -> str:
+def command(*arguments: object) -> str:
     """What the command prints."""
     out = io.StringIO()
-    call_command(*map(str, arguments), stdout=out, **options)
+    call_command(*map(str, arguments), stdout=out)
     return out.getvalue()
 
 
@@ -65,7 +65,7 @@ def test_it_prints_the_plan_and_then_that_there_is_nothing_to_change(path: Path)
 def test_a_dry_run_says_the_same_and_changes_nothing(path: Path) -> None:
     path.write_text(SITE)
 
-    said = command("apply", path, dry_run=True)
+    said = command("apply", path, "--dry-run")
 
     assert "+ service our-site" in said
     assert said.endswith("dry run: nothing was changed\n")
@@ -105,7 +105,7 @@ def test_export_prints_what_apply_takes(path: Path) -> None:
 
     path.write_text(command("export"))
 
-    assert command("apply", path, prune=True) == "nothing to change\n"
+    assert command("apply", path, "--prune") == "nothing to change\n"
 
 
 # What it makes -----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 
-from wsmon import config, secrets, tokens
+from wsmon import config, roles, secrets, tokens
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,7 @@ def prepare() -> list[str]:
     with _one_at_a_time():
         if migrations_pending():
             call_command("migrate", interactive=False, verbosity=0)
+        roles.ensure_roles()
         lines = [line for line in (create_first_admin(), *apply_configuration()) if line]
         tokens.ensure_bootstrap_token()
     close_connections()
