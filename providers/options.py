@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from wsmon.net import is_numeric
 from wsmon.secrets import is_reference
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?")
@@ -36,7 +37,7 @@ def _check_url(text: str) -> str:
 
 def _check_host(text: str) -> str:
     host = text.strip().strip("[]") if text.strip().startswith("[") else text.strip()
-    if is_reference(host) or (":" in host and re.fullmatch(r"[0-9A-Fa-f:.]+(?:%\w+)?", host)):
+    if is_reference(host) or is_numeric(host):
         return host
     if "/" in host or ":" in host or "@" in host:
         raise ValueError("must be a host name or address only, without scheme, port or path")

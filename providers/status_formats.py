@@ -82,10 +82,10 @@ def _json(response: Response) -> Any:
 
 
 def _rows(value: JSON) -> list[dict[str, Any]]:
-    """The objects of a list; raises TypeError for anything but a list."""
-    if not isinstance(value, list):
+    """A list of objects; raises TypeError for anything else."""
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise TypeError
-    return [row for row in value if isinstance(row, dict)]
+    return value
 
 
 def _word(words: Mapping[str, Word], value: JSON) -> Word:
