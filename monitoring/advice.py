@@ -44,4 +44,6 @@ def advice(status: Status, cause: Finding | None, missing: Sequence[str]) -> str
         return ""
     if cause is None:
         return "The last probe was better: nothing to do but wait until that is confirmed."
-    return BY_CATEGORY.get(cause.category, "") if cause.category else SLOW
+    if not cause.category and status is Status.DEGRADED:
+        return SLOW
+    return BY_CATEGORY.get(cause.category, "")
