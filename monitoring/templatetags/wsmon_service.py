@@ -25,7 +25,7 @@ def exact(at: datetime) -> SafeString:
     days = (timezone.localdate() - local.date()).days
     day = "" if days == 0 else f"{local:%a} " if 0 < days < 7 else f"{local.day} {local:%b} "
     stamp = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return format_html('<time datetime="{}" title="{}">{}{:%H:%M:%S}</time>', stamp, absolute(at), day, local)
+    return format_html('<time datetime="{}" title="{}">{}</time>', stamp, absolute(at), f"{day}{local:%H:%M:%S}")
 
 
 @register.filter

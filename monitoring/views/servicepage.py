@@ -140,8 +140,13 @@ class ServicePage:
         """The checks by state: "4, 2 degraded"."""
         total = len(self.service.checks)
         counted = {word: sum(check.status == word for check in self.service.checks) for word in TALLY}
+        if not total:
+            return ""
         words = [f"{count} {TALLY[word]}" for word, count in counted.items() if count]
-        return ", ".join([str(total), *words]) if words else f"{total}, all healthy" if total else ""
+        same = next((TALLY[word] for word, count in counted.items() if count == total), None if words else "healthy")
+        if same:
+            return f"{total}, all {same}" if total > 1 else f"1, {same}"
+        return ", ".join([str(total), *words])
 
     @property
     def paused_checks(self) -> list[CheckView]:
@@ -168,8 +173,9 @@ class ServicePage:
 
     @cached_property
     def timeline(self) -> list[StateChange]:
-        """The newest changes, of the service and of its checks."""
-        return history.changes(self.service.id, limit=TIMELINE).rows
+        """The service's newest changes; those of its checks are in the log."""
+        changes = StateChange.objects.filter(service=self.service.id, check_ref=None)
+        return list(changes.order_by("-at", "-id")[:TIMELINE])
 
     @cached_property
     def windows(self) -> list[MaintenanceWindow]:
@@ -222,20 +228,22 @@ class ServicePage:
 
     @cached_property
     def credentials(self) -> list[Detail]:
-        """The provider's variables: the name and where the value comes from, never the value."""
+        """The variables that are set or missing: the name and where the value comes from, never the value."""
         if self.provider is None:
             return []
         own = {row.variable: row for row in Credential.objects.filter(service=self.service.id)}
-        return [
-            Detail(variable.name, _source(own.get(variable.name), (variable.name, *variable.aliases)))
-            for variable in self.provider.variables
-        ]
+        rows = []
+        for variable in self.provider.variables:
+            source = _source(own.get(variable.name), (variable.name, *variable.aliases))
+            if source or variable.name in self.service.missing:
+                rows.append(Detail(variable.name, source or "not set"))
+        return rows
 
 
 def _source(own: Credential | None, names: Iterable[str]) -> str:
     if own is not None:
         return "stored, encrypted" if own.encrypted is not None else f"from {own.reference}"
-    return "from environment" if any(secrets.lookup(name) for name in names) else "not set"
+    return "from environment" if any(secrets.lookup(name) for name in names) else ""
 
 
 LABELS = {

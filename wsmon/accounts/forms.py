@@ -22,7 +22,7 @@ def _dress(form: forms.BaseForm) -> None:
 class StaffLoginForm(AuthenticationForm):
     """User name and password of staff. Wrong, unknown, inactive and not staff all read the same."""
 
-    error_messages = {  # noqa: RUF012  Django's own declaration
+    error_messages = {
         "invalid_login": "User name or password is wrong.",
         "inactive": "User name or password is wrong.",
     }
