@@ -18,6 +18,7 @@ class Request:
 
     method: str
     path: str
+    query: str
     headers: Mapping[str, str]
     behaviour: Behaviour
     """Only the status page asks for it: the others misbehave before they are asked."""
@@ -77,6 +78,13 @@ def _stripe_error(status: int, message: str, **more: str) -> Reply:
     return Reply(status, {"error": {"type": "invalid_request_error", "message": message} | more})
 
 
+def _stripe_events(request: Request) -> Reply:
+    """Every event was delivered, so nothing is listed when only failed deliveries are asked for."""
+    event = {"object": "event", "type": "payment_intent.succeeded", "livemode": False}
+    listed = [] if "delivery_success=false" in request.query else [event]
+    return _stripe({"object": "list", "data": listed})(request)
+
+
 def _stripe(data: Mapping[str, Any]) -> Callable[[Request], Reply]:
     def reply(_: Request) -> Reply:
         headers = {"Request-Id": f"req_demo{next(_numbers):06d}", "Stripe-Version": "2026-09-30"}
@@ -95,12 +103,7 @@ STRIPE = Shape(
                 "pending": [{"amount": 97_300, "currency": "eur"}],
             }
         ),
-        "GET /v1/events": _stripe(
-            {
-                "object": "list",
-                "data": [{"object": "event", "type": "payment_intent.succeeded", "livemode": False}],
-            }
-        ),
+        "GET /v1/events": _stripe_events,
         "GET /v1/webhook_endpoints": _stripe(
             {
                 "object": "list",

@@ -154,14 +154,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         try:
             body = self._body()
-            path = urlsplit(self.path).path
+            path, query = urlsplit(self.path)[2:4]
             if path == "/control":
                 return self._send(self._control(body))
             _, vendor, *rest = [*path.split("/", 2), ""]
             shape = SHAPES.get(vendor)
             if shape is None:
                 return self._send(Reply(404, {"message": "no such stand-in"}))
-            return self._play(vendor, shape, "/" + rest[0])
+            return self._play(vendor, shape, "/" + rest[0], query)
         except (OSError, ValueError, LookupError):  # the caller went away, or sent nonsense
             self.close_connection = True
 
@@ -172,11 +172,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         return self.rfile.read(min(size, LARGEST_BODY))
 
-    def _play(self, vendor: str, shape: Shape, path: str) -> None:
+    def _play(self, vendor: str, shape: Shape, path: str, query: str) -> None:
         demo = self.server.demo
         how = demo.behaviour(vendor)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, path, headers, how)
+        request = Request(self.command, path, query, headers, how)
         if vendor == "status":
             how = Behaviour.WELL
         if how is Behaviour.HANG:

@@ -10,30 +10,23 @@ vendor's own (a proxy's page, garbage) is ``critical``/``VALIDATION_ERROR``; 5xx
 from __future__ import annotations
 
 import functools
-import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
 from providers.base import Kind, NoOptions, NotConfigured, Probe, ProbeContext, ProbeOutcome, Variable
+from providers.details import clean, clip, content_type, dig, header_details, retry_after, total
 from wsmon.http import NotJson, Response
 from wsmon.redact import redact, redact_json
 from wsmon.vocabulary import JSON, Category, Outcome, Timings
 
-TEXT_LIMIT = 200
 MESSAGE_LIMIT = 400
-LIST_LIMIT = 20
-RANDOM_SEGMENT = re.compile(r"(?=[^/]*\d)[A-Za-z0-9_\-]{16,}")
 PLACEHOLDER = re.compile(r"\{([A-Z_]+)\}")
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class Meaning(Enum):
@@ -179,7 +172,7 @@ class Talk:
             raise Verdict(
                 self.say(
                     Outcome.CRITICAL,
-                    f"timed out after {self.context.timeout:g} s, between two calls",
+                    f"timed out after {round(self.context.timeout, 2):g} s, between two calls",
                     Category.TIMEOUT_ERROR,
                 )
             )
@@ -248,7 +241,7 @@ class Talk:
         outcome, category, sentence = VERDICTS[meaning]
         message = sentence.format(vendor=self.dialect.vendor, status=response.status, type=content_type(response))
         said = clip(redact(str(complaint), self.secrets)) if complaint else ""
-        details = limits(response, self.context.now) if meaning is Meaning.LIMITED else {}
+        details = retry_after(response, self.context.now) if meaning is Meaning.LIMITED else {}
         return self.say(outcome, f"{message}: {said}" if said else message, category, **details)
 
     def say(self, outcome: Outcome, message: str, category: Category | None = None, **details: JSON) -> ProbeOutcome:
@@ -319,7 +312,7 @@ def reached(talk: Talk, response: Response, data: JSON) -> ProbeOutcome:
             Outcome.HEALTHY,
             f"reachable, but {vendor} limits our rate ({status})",
             Category.RATE_LIMITED,
-            **limits(response, talk.context.now),
+            **retry_after(response, talk.context.now),
         )
     if meaning in {Meaning.SERVER, Meaning.FOREIGN}:
         return talk.failure(meaning, response, complaint)
@@ -449,104 +442,3 @@ def _absent(context: ProbeContext, credentials: Alternatives) -> list[str]:
     """What lacks of the set that was begun, else of the first."""
     begun = [names for names in credentials if any(context.variables.get(name) for name in names)]
     return [name for name in (begun or credentials)[0] if not context.variables.get(name)]
-
-
-def header_details(response: Response, names: Mapping[str, str], now: datetime) -> dict[str, JSON]:
-    """The answer headers worth showing, numbers as numbers and reset times as UTC timestamps."""
-    found: dict[str, JSON] = {}
-    for header, key in names.items():
-        value = response.headers.get(header)
-        if value is None:
-            continue
-        number = int(value) if re.fullmatch(r"\d{1,15}", value) else None
-        found[key] = moment(number, now) if key.endswith("_reset") and number is not None else value
-        if number is not None and not key.endswith("_reset"):
-            found[key] = number
-    return found
-
-
-def moment(seconds: int, now: datetime) -> str:
-    """A reset time given either as epoch seconds or as seconds from now, as an ISO timestamp."""
-    when = now + timedelta(seconds=min(seconds, 10**9))
-    if seconds > 10**9:
-        when = datetime.fromtimestamp(min(seconds, 4 * 10**9), UTC)
-    return when.isoformat(timespec="seconds")
-
-
-def limits(response: Response, now: datetime) -> dict[str, JSON]:
-    """``retry_after`` in seconds, from a number or an HTTP date; empty when the vendor gave none."""
-    value = response.headers.get("Retry-After", "")
-    if re.fullmatch(r"\d{1,9}", value):
-        return {"retry_after": int(value)}
-    try:
-        return {"retry_after": max(0, round((parsedate_to_datetime(value) - now).total_seconds()))}
-    except (ValueError, TypeError):
-        return {}
-
-
-def dig(value: JSON, *path: str | int) -> JSON:
-    """The value at ``path`` of nested objects and lists, or ``None`` where there is none."""
-    for step in path:
-        if isinstance(value, dict) and isinstance(step, str):
-            value = value.get(step)
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
-        else:
-            return None
-    return value
-
-
-def clip(text: str, limit: int = TEXT_LIMIT) -> str:
-    """One printable line of at most ``limit`` characters."""
-    line = " ".join(UNPRINTABLE.sub(" ", text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def clean(value: JSON, depth: int = 4) -> JSON:
-    """A copy that PostgreSQL's jsonb accepts: short, printable, finite, shallow."""
-    if isinstance(value, str):
-        return clip(value)
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int | float):
-        return value if math.isfinite(value) and abs(value) < 10**18 else clip(str(value)[:40])
-    if depth == 0:
-        return "…"
-    if isinstance(value, Mapping):
-        return {clip(str(key), 60): clean(each, depth - 1) for key, each in list(value.items())[:40]}
-    if isinstance(value, list | tuple):
-        return [clean(each, depth - 1) for each in value[:LIST_LIMIT]]
-    return clip(str(value))
-
-
-def public_url(url: JSON) -> str | None:
-    """A URL fit to be shown: no query, no user, and path segments that look like tokens left out."""
-    if not isinstance(url, str):
-        return None
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return None
-    return f"{parts.scheme}://{host}{port}{RANDOM_SEGMENT.sub('…', parts.path)}"
-
-
-def content_type(response: Response) -> str:
-    """The media type, for a message; "no body" when there is none."""
-    if not response.body:
-        return "no body"
-    return clip(response.headers.get("Content-Type", "").split(";")[0], 40) or "no content type"
-
-
-def total(timings: list[Timings]) -> Timings:
-    """Several exchanges as one: each phase added up."""
-    if len(timings) == 1:
-        return timings[0]
-    summed = Timings()
-    for each in timings:
-        for name in ("dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "total_ms"):
-            more, sofar = getattr(each, name), getattr(summed, name)
-            if more is not None:
-                summed = replace(summed, **{name: (sofar or 0.0) + more})
-    return summed

@@ -6,7 +6,17 @@ import xml.etree.ElementTree as ET
 from base64 import b64encode
 from urllib.parse import urljoin, urlsplit
 
-from providers.answers import Complaint, Dialect, Meaning, Talk, Verdict, conversation, meaning_of, reached, three
+from providers.answers import (
+    Complaint,
+    Dialect,
+    Meaning,
+    Talk,
+    Verdict,
+    conversation,
+    meaning_of,
+    reached,
+    three,
+)
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
 from wsmon.http import Response
 from wsmon.vocabulary import JSON, Category, Outcome

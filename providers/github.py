@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from providers.answers import (
-    Answer,
-    Complaint,
-    Dialect,
-    Meaning,
-    Talk,
-    conversation,
-    dig,
-    reachable,
-    three,
-)
+from providers.answers import Answer, Complaint, Dialect, Meaning, Talk, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.details import dig
 from wsmon.http import Response
 from wsmon.vocabulary import JSON
 

@@ -24,12 +24,12 @@ from providers.answers import (
     Talk,
     Verdict,
     conversation,
-    dig,
     given,
     reachable,
     three,
 )
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.details import dig
 from wsmon.vocabulary import JSON, Category
 
 SCOPE = "https://www.googleapis.com/auth/calendar.readonly"

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from providers.answers import (
-    Complaint,
-    Dialect,
-    Meaning,
-    Talk,
-    Verdict,
-    conversation,
-    dig,
-    public_url,
-    reachable,
-    three,
-)
+from providers.answers import Complaint, Dialect, Meaning, Talk, Verdict, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.details import dig, public_url
 from wsmon.vocabulary import JSON
 
 

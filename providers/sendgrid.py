@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from providers.answers import Complaint, Dialect, Talk, conversation, dig, public_url, reachable, three
+from providers.answers import Complaint, Dialect, Talk, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.details import dig, public_url
 from wsmon.vocabulary import JSON
 
 

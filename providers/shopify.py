@@ -7,8 +7,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from providers.answers import Answer, Complaint, Dialect, Meaning, Talk, conversation, dig, reachable, three
+from providers.answers import Answer, Complaint, Dialect, Meaning, Talk, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.details import dig
 from wsmon.vocabulary import JSON
 
 SHOP = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z0-9-]+)*")

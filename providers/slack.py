@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from providers.answers import Complaint, Dialect, Meaning, Talk, Verdict, conversation, dig, reachable, three
+from providers.answers import Complaint, Dialect, Meaning, Talk, Verdict, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.details import dig
 from wsmon.vocabulary import JSON
 
 

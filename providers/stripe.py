@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from providers.answers import Dialect, Meaning, Talk, conversation, public_url, reachable, three, under_error
+from providers.answers import Dialect, Meaning, Talk, conversation, reachable, three, under_error
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.details import public_url
 from wsmon.vocabulary import JSON
 
 # Error bodies, types and statuses: https://docs.stripe.com/api/errors
@@ -66,6 +67,9 @@ def functionality(talk: Talk) -> ProbeOutcome:
     )
     hooks = talk.try_ask("webhook endpoints", "GET", f"{base}/v1/webhook_endpoints?limit=20", headers=headers)
     endpoints = hooks.rows("data") if hooks else []
+    undelivered = len(failed.rows("data")) if failed else None
+    if undelivered:
+        talk.warn("some events could not be delivered to a webhook endpoint")
     for each in endpoints:
         if each.get("status") == "disabled":
             talk.warn(f"webhook endpoint disabled: {public_url(each.get('url'))}")
@@ -73,7 +77,7 @@ def functionality(talk: Talk) -> ProbeOutcome:
         "events can be read",
         livemode=events.get("data", 0, "livemode"),
         latest_event=events.get("data", 0, "type"),
-        undelivered_events=len(failed.rows("data")) if failed else None,
+        undelivered_events=undelivered,
         webhook_endpoints=[
             {"url": public_url(each.get("url")), "status": each.get("status"), "api_version": each.get("api_version")}
             for each in endpoints

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from providers.answers import Complaint, Dialect, Talk, conversation, dig, reachable, three
+from providers.answers import Complaint, Dialect, Talk, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.details import dig
 from wsmon.vocabulary import JSON
 
 STATUS_URL = "https://status.supabase.com/api/v2/summary.json"

@@ -106,7 +106,7 @@ def functionality(talk: Talk) -> ProbeOutcome:
         talk.took(_finished(opened, began), error.status_code)
         raise Verdict(_refused(talk, error.status_code)) from None
     except (TimeoutError, websocket.WebSocketTimeoutException):
-        message = f"timed out after {talk.context.timeout:g} s waiting for the heartbeat's answer"
+        message = f"timed out after {round(talk.context.timeout, 2):g} s waiting for the heartbeat's answer"
         raise HttpError(message, Category.TIMEOUT_ERROR, timings=_finished(opened, began)) from None
     except (websocket.WebSocketException, ValueError):
         talk.took(_finished(opened, began))

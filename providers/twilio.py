@@ -5,8 +5,9 @@ from __future__ import annotations
 from base64 import b64encode
 from urllib.parse import quote
 
-from providers.answers import Complaint, Dialect, Meaning, Talk, conversation, dig, given, reachable, three
+from providers.answers import Complaint, Dialect, Meaning, Talk, conversation, given, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.details import dig
 from wsmon.vocabulary import JSON, Category, Outcome
 
 

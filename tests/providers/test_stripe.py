@@ -51,7 +51,10 @@ class TestStripe(VendorContract):
         outcome = self.probe("functionality", self.healthy_world())
         assert [each["status"] for each in outcome.details["webhook_endpoints"]] == ["enabled", "disabled"]
         assert outcome.details["webhook_endpoints"][1]["url"] == "https://old.example.com/hooks/…"
-        assert outcome.details["warnings"] == ["webhook endpoint disabled: https://old.example.com/hooks/…"]
+        assert outcome.details["warnings"] == [
+            "some events could not be delivered to a webhook endpoint",
+            "webhook endpoint disabled: https://old.example.com/hooks/…",
+        ]
         assert outcome.details["undelivered_events"] == 1
 
     def test_a_restricted_key_that_may_not_list_endpoints_still_works(self) -> None:
