@@ -20,7 +20,6 @@ from wsmon.vocabulary import Outcome, Status, Timings
 HISTORY = 20
 """Results and changes of one service in its history."""
 
-_EXPLAINED = (*overview.UNHEALTHY, Status.NOT_CONFIGURED)
 _PHASES = ("dns", "connect", "tls", "first_byte", "total")
 
 _LAST_TIMINGS = """
@@ -95,13 +94,19 @@ def service(view: ServiceView) -> dict[str, Any]:
         "status": view.status,
         "since": view.since,
         "response_time": view.response_ms,
-        "error": (view.reason or None) if view.status in _EXPLAINED else None,
+        "error": _error(view),
         "error_category": (view.category or None) if unwell else None,
         "checked_at": view.checked_at,
         "maintenance": view.maintenance is not None,
         "missing_variables": view.missing,
         "details": {},
     }
+
+
+def _error(view: ServiceView) -> str | None:
+    if view.status is Status.NOT_CONFIGURED:
+        return f"not configured: set {', '.join(view.missing)}"
+    return (view.reason or None) if view.status in overview.UNHEALTHY else None
 
 
 def detailed(views: Sequence[ServiceView], *, checks: bool, past: bool) -> list[dict[str, Any]]:

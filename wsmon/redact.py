@@ -19,6 +19,8 @@ from wsmon.vocabulary import JSON
 MASK = "***"
 _SHORTEST = 4
 """Shorter values are words rather than secrets; masking them would make every message unreadable."""
+_SHORTEST_REMEMBERED = 8
+"""What is remembered is masked everywhere, in logs of other things too, so it must not be a word."""
 _REMEMBERED_AT_MOST = 5_000
 _DEPTH = 20
 
@@ -37,6 +39,7 @@ _SHAPES = re.compile(
             r"(?:(?:Basic|Bearer|Digest|Token|Bot|ApiKey)\s+)?)(?:(?<=[\"'])[^\"'\\]+|[^\s\"',;\\]+)",
             r"(?P<scheme>\b(?:Bearer|Basic)\s+)(?!auth|token|realm|scheme|credential)[\w+/.~=-]{6,}",
             r"(?P<slack>hooks\.slack\.com/(?:services|workflows|triggers)/)[\w/-]+",
+            r"(?P<heartbeat>/api/heartbeat/)[\w-]{12,}",
             r"(?P<discord>discord(?:app)?\.com/api/webhooks/)[\w/-]+",
             r"(?P<prefix>\b(?:[srp]k_(?:live|test)_|whsec_|re_(?=\w{12})|sb_secret_|sb_publishable_|sbp_|"
             r"shp(?:at|ss|ca|pa)_|gh[opusr]_|github_pat_|xox[a-z]-|xapp-|GOCSPX-|glpat-|AKIA|ASIA|AIza|ya29\.|"
@@ -59,7 +62,7 @@ _remembered: dict[str, tuple[str, ...]] = {}
 
 def remember(secret: str) -> None:
     """Mask ``secret`` in everything this process redacts from now on. Cheap to repeat."""
-    if secret in _remembered or len(secret) < _SHORTEST:
+    if secret in _remembered or len(secret) < _SHORTEST_REMEMBERED:
         return
     with _lock:
         if len(_remembered) >= _REMEMBERED_AT_MOST:

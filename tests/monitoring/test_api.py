@@ -117,6 +117,7 @@ class TestHealth:
         assert (statuses["new"], statuses["resting"], statuses["absent"]) == ("unknown", "paused", "not_configured")
         absent = next(service for service in found["services"] if service["service"] == "absent")
         assert absent["missing_variables"] == ["STRIPE_SECRET_KEY"]
+        assert absent["error"] == "not configured: set STRIPE_SECRET_KEY"
 
     def test_it_puts_the_most_urgent_first(self) -> None:
         probed("a-fine")

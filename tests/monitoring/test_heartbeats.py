@@ -20,6 +20,7 @@ from pytest_django.live_server_helper import LiveServer
 from monitoring import heartbeats
 from monitoring.models import Check, CheckState, Heartbeat
 from tests.monitoring.factories import make_check, make_service
+from wsmon.redact import redact
 from wsmon.throttle import Rate
 
 pytestmark = pytest.mark.django_db
@@ -152,6 +153,14 @@ def test_it_asks_to_try_again_when_the_database_is_away(job: Heartbeat) -> None:
         response = Client().get(f"/api/heartbeat/{job.token}")
     assert (response.status_code, response["Retry-After"]) == (503, "5")
     assert b"internal" not in response.content
+
+
+def test_the_log_does_not_hold_the_token(job: Heartbeat, caplog: pytest.LogCaptureFixture) -> None:
+    """Django logs the path of every answer of 400 and above; wsmon.logs redacts all it writes."""
+    Client().delete(f"/api/heartbeat/{job.token}/fail")
+    assert job.token in caplog.text
+    assert redact(caplog.text).count("/api/heartbeat/***/fail") >= 1
+    assert job.token not in redact(caplog.text)
 
 
 def test_pages_can_name_its_urls(job: Heartbeat) -> None:
