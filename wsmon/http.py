@@ -8,6 +8,7 @@ Sockets and the guard are in wsmon/net.py, HTTP on the socket in wsmon/wire.py.
 from __future__ import annotations
 
 import json as json_module
+import logging
 import os
 import re
 import socket
@@ -45,6 +46,7 @@ __all__ = [
     "http_client",
 ]
 
+_log = logging.getLogger(__name__)
 Redirects: TypeAlias = Literal["none", "same-host", "follow"]
 MAX_BYTES = 1_048_576
 _HOPS = 5
@@ -324,7 +326,7 @@ _INVALID = Category.VALIDATION_ERROR
 def _from_requests(error: Exception, call: Call) -> HttpError:
     """What ``requests`` itself raised (only test doubles make it), in our words."""
     if isinstance(error, requests.Timeout):
-        return HttpError(f"timed out after {call.exchange.timeout:g} s", Category.TIMEOUT_ERROR)
+        return HttpError(f"timed out after {call.exchange.timeout:.3g} s", Category.TIMEOUT_ERROR)
     if isinstance(error, requests.exceptions.SSLError):
         return HttpError(f"no TLS connection to {call.target.host}", Category.TLS_ERROR)
     return HttpError(f"no connection to {call.target.host}", Category.NETWORK_ERROR)
@@ -363,7 +365,7 @@ def _prepare(
     if not _METHOD.fullmatch(method):
         raise _ours("the method must be an upper-case word such as GET")
     sent: CaseInsensitiveDict[str] = CaseInsensitiveDict(
-        {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
+        {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip"}
     )
     content = body.encode() if isinstance(body, str) else body
     if json is not None:
@@ -389,15 +391,29 @@ _shared_lock = threading.Lock()
 
 
 def http_client() -> Client:
-    """The process-wide client; it may reach what settings.ALLOW_PRIVATE_TARGETS lists."""
+    """The process-wide client; it may reach what settings.ALLOW_PRIVATE_TARGETS lists.
+
+    An entry that is no network is logged and opens nothing.
+    """
     global _shared  # noqa: PLW0603
     if _shared is None:
         from django.conf import settings  # noqa: PLC0415  (providers are usable without Django)
 
         with _shared_lock:
             if _shared is None:
-                _shared = Client(settings.ALLOW_PRIVATE_TARGETS)
+                _shared = Client(_networks(settings.ALLOW_PRIVATE_TARGETS))
     return _shared
+
+
+def _networks(texts: Iterable[str]) -> list[str]:
+    fine: list[str] = []
+    for text in texts:
+        try:
+            Guard([text])
+            fine.append(text)
+        except ValueError as error:
+            _log.error("%s", error)
+    return fine
 
 
 def guarded_connect(host: str, port: int, timeout: float) -> tuple[socket.socket, Timings]:

@@ -254,17 +254,29 @@ def _lookup(host: str) -> Future[list[str]]:
 
 
 def _run_lookup(host: str, future: Future[list[str]]) -> None:
+    addresses: list[str] = []
+    failure: Exception | None = None
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        addresses, failure = list(dict.fromkeys(str(entry[4][0]) for entry in found)), None
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     except Exception as error:
-        addresses, failure = [], error
+        failure = error
     with _lookups_lock:  # first, so that nobody gets an answer that was there before he asked
         _lookups.pop(host, None)
     if failure is None:
         future.set_result(addresses)
     else:
         future.set_exception(failure)
+
+
+def _forget_lookups() -> None:
+    """Threads do not survive a fork, so neither do the lookups they were at."""
+    global _lookups_lock  # noqa: PLW0603
+    _lookups.clear()
+    _lookups_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_lookups)
 
 
 def connect(host: str, port: int, guard: Guard, exchange: Exchange) -> socket.socket:
@@ -287,7 +299,10 @@ def connect(host: str, port: int, guard: Guard, exchange: Exchange) -> socket.so
         exchange.connect_ms = add_ms(exchange.connect_ms, began)
     if isinstance(failure, TimeoutError) and failure.errno is None:
         raise exchange.timed_out()
-    raise HttpError(connect_error(failure, f"{host}:{port}"), Category.NETWORK_ERROR)
+    message = connect_error(failure, f"{host}:{port}")
+    if failure.errno in _OUR_SHORTAGES:
+        raise HttpError(message, Category.CONFIGURATION_ERROR, ours=True)
+    raise HttpError(message, Category.NETWORK_ERROR)
 
 
 def _connect_to(address: str, port: int, timeout: float) -> socket.socket:
@@ -312,18 +327,31 @@ _CONNECT_ERRORS = {
     errno.ENETUNREACH: "the network of {} cannot be reached",
     errno.EHOSTUNREACH: "{} cannot be reached",
     errno.ETIMEDOUT: "{} did not answer the connection attempt",
-    errno.EMFILE: "wsmon has too many files open to connect to {}",
 }
+_OUR_SHORTAGES = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM}
+)
+"""Errors of this machine: too many files open, no port left, a firewall of its own."""
 
 
 def connect_error(error: OSError, place: str) -> str:
     """One sentence for a failed connection attempt."""
+    if error.errno in _OUR_SHORTAGES:
+        return f"this machine could not open a connection to {place} ({errno.errorcode[error.errno or 0]})"
     return _CONNECT_ERRORS.get(error.errno or 0, "no connection to {}").format(place)
 
 
-@lru_cache(maxsize=64)
 def tls_context(verify: bool | str = True) -> ssl.SSLContext:
-    """The TLS settings: certifi's authorities (and those of SSL_CERT_FILE), a private CA file, or none."""
+    """The TLS settings: certifi's authorities (and those of SSL_CERT_FILE), a private CA file, or none.
+
+    Made once; a private file is read again when it has changed. OSError when it cannot be read.
+    """
+    return _tls_context(verify, os.stat(verify).st_mtime if isinstance(verify, str) else 0.0)
+
+
+@lru_cache(maxsize=64)
+def _tls_context(verify: bool | str, changed: float) -> ssl.SSLContext:
+    del changed  # part of the key
     context = ssl.create_default_context(cafile=certifi.where() if verify is True else None)
     if verify is False:
         context.check_hostname = False

@@ -214,7 +214,7 @@ class Answer:
             lower = name.lower()
             if lower in ("content-length", "transfer-encoding"):
                 self.framed = True
-            elif lower == "content-encoding":
+            elif lower == "content-encoding" and not (self._head or status in (204, 304)):
                 self._choose_decoder(value.lower())
         if self._head:
             self.complete = True
@@ -280,7 +280,7 @@ class Call:
         A kept-alive connection found closed is replaced once, silently, for methods that may be repeated.
         """
         lines = [f"{method} {url} HTTP/1.1\r\nHost: {headers.get('Host') or self.target.netloc}"]
-        lines += [f"{name}: {value}" for name, value in headers.items() if name != "Host"]
+        lines += [f"{name}: {value}" for name, value in headers.items() if name.lower() != "host"]
         request = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + (body or b"")
         repeatable = method in IDEMPOTENT
         connection = self.idle.take(self.key, _OLDEST if repeatable else _IDLE_FOR_POST)

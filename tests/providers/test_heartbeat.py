@@ -21,7 +21,7 @@ def ago(minutes: float) -> datetime:
     return NOW - timedelta(minutes=minutes)
 
 
-def probe(options: dict[str, Any] | None = None, **minutes_ago: float) -> Any:
+def probe(options: Any = None, **minutes_ago: float) -> Any:
     """Judge calls that were made so many minutes ago."""
     facts = HeartbeatFacts(
         created_at=ago(minutes_ago.get("created", 10_000)),

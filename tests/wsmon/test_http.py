@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import socket
 import threading
 import zlib
@@ -752,6 +753,39 @@ def test_the_shared_client_obeys_the_settings(settings: Any, monkeypatch: pytest
     with Server(answering()) as server:
         assert http_client().get(server.url(), timeout=2).status == 200
     assert http_client() is http_client()
+
+
+def test_a_bad_entry_of_the_settings_opens_nothing(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("wsmon.http._shared", None)
+    settings.ALLOW_PRIVATE_TARGETS = ["nonsense", "127.0.0.0/8"]
+    assert http_client().guard.refuses("127.0.0.1") is None
+    assert http_client().guard.refuses("10.0.0.1") == "private"
+    assert "nonsense" in caplog.text
+
+
+def test_a_host_header_may_be_given_in_any_case(client: Client) -> None:
+    with Server(answering()) as server:
+        client.get(server.url(), headers={"host": "shop.example"}, timeout=2)
+    assert server.requests[0].lower().count(b"host:") == 1
+    assert b"Host: shop.example" in server.requests[0]
+
+
+def test_a_url_cannot_smuggle_headers(client: Client) -> None:
+    with Server(answering()) as server:
+        client.get(server.url("/a\r\nX-Smuggled: 1\r\n"), timeout=2)
+    assert b"\r\nX-Smuggled" not in server.requests[0]
+
+
+def test_a_child_process_gets_a_client_of_its_own(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsmon.http._shared", None)
+    ours = http_client()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if http_client() is not ours else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert http_client() is ours
 
 
 def test_connect_gives_a_socket_with_what_is_left_of_the_time(client: Client) -> None:

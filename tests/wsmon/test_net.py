@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.servers import LOOPBACK, Server, answering, wait_until
+from tests.servers import LOOPBACK, Authority, Server, answering, wait_until
 from wsmon import net
 from wsmon.http import Client
 from wsmon.net import BlockedAddress, Exchange, Guard, HttpError, TlsInfo
@@ -289,6 +291,30 @@ def test_failed_connections_leave_no_socket_open() -> None:
         with pytest.raises(HttpError):
             net.connect("127.0.0.1", 1, Guard(LOOPBACK), Exchange(1))
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EADDRNOTAVAIL, errno.EPERM])
+def test_our_own_shortages_are_not_the_targets_fault(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> socket.socket:
+        raise OSError(code, "x")
+
+    monkeypatch.setattr(net, "_connect_to", fail)
+    with pytest.raises(HttpError, match=errno.errorcode[code]) as caught:
+        net.connect("8.8.8.8", 80, Guard(), Exchange(1))
+    assert caught.value.ours
+
+
+def test_a_changed_authority_file_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    first = Authority(tmp_path)
+    with Server(answering(), tls=first.context("127.0.0.1")) as server:
+        client = Client(LOOPBACK)
+        assert client.get(server.url(), timeout=2, verify=str(file)).status == 200
+        client.close()
+        Authority(tmp_path)
+        os.utime(file, (1, 1))
+        with pytest.raises(HttpError, match="not trusted"):
+            client.get(server.url(), timeout=2, verify=str(file))
 
 
 def test_an_exhausted_deadline_names_its_phase() -> None:

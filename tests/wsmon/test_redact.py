@@ -73,6 +73,11 @@ def test_remembered_secrets_are_masked_everywhere() -> None:
     assert redact_json({"a": ["abcd-1234"]}) == {"a": [MASK]}
 
 
+def test_short_words_are_not_remembered() -> None:
+    remember("admin")
+    assert redact("GET /admin/") == "GET /admin/"
+
+
 def test_the_registry_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsmon.redact._REMEMBERED_AT_MOST", 2)
     for secret in ("secret-1", "secret-2", "secret-3"):
