@@ -228,11 +228,13 @@ class Talk:
         So too when the resource does not exist: gateways and stand-ins do not offer all of an API.
         """
         spare = {Category.AUTHENTICATION_ERROR, Category.CLIENT_ERROR, Category.RATE_LIMITED}
+        status = self._status
         try:
             return self.ask(method, url, **request)
         except Verdict as verdict:
             if verdict.outcome.category not in spare and verdict.outcome.http_status != 404:
                 raise
+            self._status = status
             self.details.setdefault("not_readable", []).append(what)
             return None
 

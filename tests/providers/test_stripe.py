@@ -61,6 +61,7 @@ class TestStripe(VendorContract):
         routes = [("GET", r"/v1/webhook_endpoints", Reply(403, "forbidden")), *self.routes]
         outcome = self.probe("functionality", World("stripe", routes))
         assert outcome.outcome == Outcome.HEALTHY
+        assert outcome.http_status == 200
         assert outcome.details["not_readable"] == ["webhook endpoints"]
 
     def test_an_outage_half_way_is_not_overlooked(self) -> None:

@@ -6,19 +6,23 @@ import base64
 import hashlib
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 import providers
 from providers.base import ProbeContext, ProbeOutcome
 from providers.runner import run
 from tests.providers.contract import NOW, Reply, VendorContract, World, planted
+from wsmon import net
 from wsmon.http import Client
 from wsmon.vocabulary import Category, Outcome
 
@@ -63,10 +67,15 @@ def phoenix(status: str = "ok", ref: str = "1", event: str = "phx_reply") -> byt
 class Server:
     """One WebSocket server on loopback that takes one client after the other."""
 
-    def __init__(self, behave: Callable[[socket.socket, dict[str, str], str], None]) -> None:
+    def __init__(
+        self,
+        behave: Callable[[socket.socket, dict[str, str], str], None],
+        secured: ssl.SSLContext | None = None,
+    ) -> None:
         self.behave = behave
+        self.secured = secured
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.url = f"http{'s' if secured else ''}://127.0.0.1:{self.listener.getsockname()[1]}"
         self.path = ""
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
@@ -79,7 +88,7 @@ class Server:
                 return
             with peer:
                 try:
-                    self._greet(peer)
+                    self._greet(self.secured.wrap_socket(peer, server_side=True) if self.secured else peer)
                 except OSError:
                     continue
 
@@ -133,8 +142,10 @@ def plain(status: str) -> Callable[[socket.socket, dict[str, str], str], None]:
 
 
 @contextmanager
-def serving(behave: Callable[[socket.socket, dict[str, str], str], None]) -> Iterator[Server]:
-    server = Server(behave)
+def serving(
+    behave: Callable[[socket.socket, dict[str, str], str], None], secured: ssl.SSLContext | None = None
+) -> Iterator[Server]:
+    server = Server(behave, secured)
     try:
         yield server
     finally:
@@ -246,6 +257,18 @@ class TestHeartbeat:
         with serving(answering(phoenix())) as server:
             outcome = self.probe(server.url, allowed=())
         assert (outcome.outcome, outcome.category) == (Outcome.ERROR, Category.CONFIGURATION_ERROR)
+
+    def test_it_works_over_tls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        trusting = net.tls_context(str(tmp_path / "ca.pem"))
+        monkeypatch.setattr(net, "tls_context", lambda verify: trusting)
+        secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(secured)
+        with serving(answering(phoenix()), secured) as server:
+            outcome = self.probe(server.url)
+        assert outcome.outcome == Outcome.HEALTHY, outcome.message
+        assert outcome.timings.tls_ms
 
     def test_a_plain_server_behind_https_is_a_tls_error(self) -> None:
         with serving(plain("200 OK")) as server:
