@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import psycopg
 import structlog
 from django.conf import settings
 from django.db import connections
-from django.utils.module_loading import import_module
 
 from wsmon.vocabulary import JSON
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from tests.browser.site import Site
 
@@ -35,6 +35,10 @@ def open_page(site: Site, operator: User, chromium: Browser) -> Iterator[OpenPag
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
+    def said(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
     def open_(
         path: str = "/", *, width: int = 1440, dark: bool = False, user: User | None = None, **more: Any
     ) -> Page:
@@ -47,7 +51,7 @@ def open_page(site: Site, operator: User, chromium: Browser) -> Iterator[OpenPag
         context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": site.url}])
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and complaints.append(f"{page.url}: {message.text}"))
+        page.on("console", said)
         page.goto(site.url + path)
         return page
 
