@@ -306,6 +306,24 @@ class VendorContract:
             for kind in ("connectivity", *self.speaking_kinds):
                 self.assert_no_secret(_shown(self.probe(kind, world)))
 
+    def test_secrets_in_exceptions_never_come_back(self) -> None:
+        told = " and ".join([planted(), *self.secrets()])
+        for error in (RuntimeError(told), requests.ConnectionError(told), requests.ReadTimeout(told), OSError(told)):
+            for kind in ("connectivity", *self.speaking_kinds):
+                outcome = self.probe(kind, self.world(Reply(raises=error)))
+                assert outcome.outcome in {Outcome.CRITICAL, Outcome.ERROR}
+                self.assert_no_secret(_shown(outcome))
+                assert "planted" not in _shown(outcome)
+
+    def test_secrets_in_base_urls_never_come_back(self) -> None:
+        bases = dict.fromkeys(providers.get(self.slug).base_urls, f"https://me:{planted()[:20]}@proxy.test/x")
+        for reply in (Reply(401, HTML), Reply(500, HTML), Reply(raises=requests.ConnectionError())):
+            world = World(self.slug, [(method, ".*", reply) for method in METHODS])
+            for kind in ("connectivity", *self.speaking_kinds):
+                outcome = self.probe(kind, world, self.variables | bases)
+                assert outcome.outcome == Outcome.CRITICAL
+                assert "planted" not in _shown(outcome)
+
     def test_strange_values_anywhere_do_not_break_the_probe(self) -> None:
         for number, (method, url, reply) in enumerate(self.routes):
             if re.search(self.always, url) or not reply.content(self.slug):
