@@ -131,7 +131,9 @@ def test_no_committed_file_names_the_host_of_a_package_registry() -> None:
         "README.md",
         "pyproject.toml",
         ".ci/run",
-        *Path("requirements").glob("*.txt"),
+        "requirements/base.txt",
+        "requirements/test.txt",
+        "requirements/bench.txt",
     ):
         text = (ROOT / path).read_text()
         assert not any(host in text for host in hosts), path

@@ -31,7 +31,7 @@ PRODUCTION = env.bool("WSMON_PRODUCTION", not EMBEDDED_DATABASE)
 
 def _kept_secret(name: str, file_name: str) -> str:
     """A secret from the environment, or one generated once and kept in the data directory."""
-    value = env.str(name, "")
+    value: str = env.str(name, "")
     if value or not EMBEDDED_DATABASE:
         return value
     path = DATA_DIR / file_name

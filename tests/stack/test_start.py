@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,19 +24,31 @@ Make = Callable[..., Stack]
 BAD_CONFIGURATION = "services:\n  site:\n    provider: http\n    checks:\n      - {kind: http, intervall: 5s}\n"
 
 
-def test_it_starts_from_an_empty_directory_and_lets_its_first_admin_in(live_stack: Stack) -> None:
-    session = live_stack.login()
-    assert session.get(live_stack.url, timeout=10).status_code == 200
-    output = live_stack.output()
-    assert f"ready at {live_stack.url}/" in output
+@pytest.fixture(scope="module")
+def running() -> Iterator[Stack]:
+    """One wsmon that runs, for the tests that leave it as it was."""
+    directory = Path(tempfile.mkdtemp(prefix="wsmon-test-"))
+    stack = Stack(directory)
+    try:
+        yield stack.start()
+    finally:
+        stack.clean_up()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_it_starts_from_an_empty_directory_and_lets_its_first_admin_in(running: Stack) -> None:
+    session = running.login()
+    assert session.get(running.url, timeout=10).status_code == 200
+    output = running.output()
+    assert f"ready at {running.url}/" in output
     assert "first account: admin, with WSMON_ADMIN_PASSWORD" in output
     assert PASSWORD not in output
     assert "Traceback" not in output
 
 
-def test_it_is_ready_when_worker_and_beat_run(live_stack: Stack) -> None:
+def test_it_is_ready_when_worker_and_beat_run(running: Stack) -> None:
     def ready() -> bool:
-        return requests.get(f"{live_stack.url}/readyz", timeout=5).status_code == 200
+        return requests.get(f"{running.url}/readyz", timeout=5).status_code == 200
 
     eventually(ready, "/readyz answers 200")
 
@@ -48,15 +63,15 @@ def test_a_generated_password_is_shown_once(make_stack: Make) -> None:
     assert "password" not in stack.output()[first:]
 
 
-def test_a_second_start_on_the_same_directory_is_refused_with_the_first_ones_pid(live_stack: Stack) -> None:
-    assert live_stack.process is not None
-    second = live_stack.manage("run")
+def test_a_second_start_on_the_same_directory_is_refused_with_the_first_ones_pid(running: Stack) -> None:
+    assert running.process is not None
+    second = running.manage("run")
     assert second.returncode == 1
     message = second.stderr.strip()
     assert message.count("\n") == 0
-    assert f"process {live_stack.process.pid}" in message
-    assert str(live_stack.data_dir) in message
-    assert live_stack.is_up()
+    assert f"process {running.process.pid}" in message
+    assert str(running.data_dir) in message
+    assert running.is_up()
 
 
 def test_a_taken_port_is_named_and_nothing_stays_behind(make_stack: Make) -> None:
@@ -101,24 +116,22 @@ def test_other_commands_bring_their_own_postgresql_and_take_it_away(make_stack: 
     assert stack.postgres() == []
 
 
-def test_other_commands_use_the_postgresql_of_a_running_wsmon(live_stack: Stack) -> None:
-    before = [process.pid for process in live_stack.postgres()][:1]
-    made = live_stack.manage("createtoken", "ci", "--scope", "monitoring:read")
+def test_other_commands_use_the_postgresql_of_a_running_wsmon(running: Stack) -> None:
+    before = [process.pid for process in running.postgres()][:1]
+    made = running.manage("createtoken", "ci", "--scope", "monitoring:read")
     assert made.returncode == 0, made.stderr
     token = made.stdout.split()[-1]
     answer = requests.get(
-        f"{live_stack.url}/api/admin/integrations/health",
+        f"{running.url}/api/admin/integrations/health",
         headers={"Authorization": f"Bearer {token}"},
         timeout=10,
     )
     assert answer.status_code == 200
-    assert [process.pid for process in live_stack.postgres()][:1] == before
+    assert [process.pid for process in running.postgres()][:1] == before
 
 
 def _unprivileged_python() -> str | None:
     """A Python of this version that the account `nobody` may run, if there is one."""
-    import sys  # noqa: PLC0415
-
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
         try:
@@ -148,8 +161,6 @@ def test_an_ordinary_user_can_run_it_and_hears_what_it_may_not_write(make_stack:
     assert refused.stderr.startswith(f"wsmon: cannot write to {stack.data_dir}: Permission denied")
 
     stack.data_dir.mkdir()
-    import shutil  # noqa: PLC0415
-
     shutil.chown(stack.data_dir, "nobody", "nogroup")
     stack.start()
     assert {process.username() for process in stack.postgres()} == {"nobody"}

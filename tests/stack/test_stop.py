@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import threading
@@ -35,7 +36,7 @@ def _watch(stack: Stack, port: int) -> None:
 
 def _children(stack: Stack) -> list[psutil.Process]:
     assert stack.process is not None
-    return psutil.Process(stack.process.pid).children(recursive=True)
+    return list(psutil.Process(stack.process.pid).children(recursive=True))
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -49,7 +50,7 @@ def test_it_stops_cleanly_with_an_open_stream_and_a_probe_in_progress(
     stream = session.get(f"{stack.url}/live/", stream=True, timeout=30)
     assert stream.status_code == 200
     ended = threading.Event()
-    threading.Thread(target=lambda: (_read_to_the_end(stream), ended.set()), daemon=True).start()
+    threading.Thread(target=_read_to_the_end, args=(stream, ended), daemon=True).start()
     children = _children(stack)
     assert children
     assert stack.stop(how) == 0
@@ -59,12 +60,11 @@ def test_it_stops_cleanly_with_an_open_stream_and_a_probe_in_progress(
     assert "Traceback" not in stack.output()
 
 
-def _read_to_the_end(stream: requests.Response) -> None:
-    try:
+def _read_to_the_end(stream: requests.Response, ended: threading.Event) -> None:
+    with contextlib.suppress(requests.RequestException):
         for _ in stream.iter_content(1024):
             pass
-    except requests.RequestException:
-        return
+    ended.set()
 
 
 def test_it_can_be_stopped_while_it_starts(make_stack: Make) -> None:

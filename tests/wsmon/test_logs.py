@@ -31,7 +31,7 @@ def restored() -> Iterator[None]:
 
 
 @pytest.fixture
-def lines(restored: None, capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+def lines(restored: None, capsys: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
     logs.configure(json=True)
     return capsys
 
