@@ -1,0 +1,52 @@
+"""`make demo` as a person starts it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from tests.whole import ROOT, Stack, eventually
+
+TOKEN = "demo-bootstrap-token-for-this-test-0001"
+
+pytestmark = pytest.mark.stack
+
+
+def statuses(stack: Stack) -> dict[str, str]:
+    answer: Any = requests.get(
+        f"{stack.url}/api/admin/integrations/health",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        timeout=10,
+    ).json()
+    return {service["service"]: service["status"] for service in answer["services"]}
+
+
+def test_within_a_minute_it_shows_everything_and_then_it_recovers(make_stack: Callable[..., Stack]) -> None:
+    stack = make_stack({"WSMON_BOOTSTRAP_TOKEN": TOKEN, "STRIPE_SECRET_KEY": "sk_live_not_for_stand_ins"})
+    stack.command = [sys.executable, "-m", "demo"]
+    stack.env["WSMON_CONFIG"] = str(ROOT / "demo" / "wsmon.yaml")
+    stack.start()
+    seen: set[str] = set()
+
+    def everything() -> bool:
+        found = statuses(stack)
+        seen.update(found.values())
+        return {"healthy", "degraded", "critical", "error", "not_configured", "paused"} <= seen
+
+    eventually(everything, f"one service in each state, seen {seen}", within=60)
+    control = re.search(r"stand-in vendors on (http://127\.0\.0\.1:\d+)", stack.output())
+    assert control, stack.output()
+    for vendor in ("resend", "twilio"):
+        said = requests.post(f"{control[1]}/control", json={"vendor": vendor, "behaviour": "well"}, timeout=5)
+        assert said.status_code == 200
+    eventually(lambda: statuses(stack)["resend"] == "healthy", "resend recovers", within=40)
+    eventually(lambda: statuses(stack)["twilio"] == "healthy", "twilio recovers", within=40)
+    assert statuses(stack)["whatsapp"] == "not_configured"
+    assert statuses(stack)["old-site"] == "paused"
+    assert "sk_live" not in stack.output()
+    assert stack.stop() == 0
