@@ -18,6 +18,7 @@ from django.db import models, transaction
 from django.db.models import QuerySet
 from django.forms import CharField, TextInput
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
@@ -42,10 +43,10 @@ if TYPE_CHECKING:
     _ServiceAdmin = admin.ModelAdmin[Service]
     _MaintenanceAdmin = admin.ModelAdmin[MaintenanceWindow]
     _CheckInline = admin.StackedInline[Check, Service]
-    _CredentialInline = admin.TabularInline[Credential, Service]
+    _CredentialInline = admin.StackedInline[Credential, Service]
 else:  # Django's classes take no parameters at run time
     _ServiceAdmin = _MaintenanceAdmin = admin.ModelAdmin
-    _CheckInline, _CredentialInline = admin.StackedInline, admin.TabularInline
+    _CheckInline = _CredentialInline = admin.StackedInline
 
 
 class SuperusersConfigure:
@@ -207,7 +208,8 @@ class ServiceAdmin(SuperusersConfigure, _ServiceAdmin):
     @admin.display(description="Page")
     def page(self, service: Service) -> str:
         """A link to what people look at."""
-        return format_html('<a href="/services/{}">/services/{}</a>', service.slug, service.slug)
+        url = reverse("service", args=[service.slug])
+        return format_html('<a href="{}">{}</a>', url, url)
 
     # Changes --------------------------------------------------------------------------------------
 

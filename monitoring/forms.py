@@ -348,6 +348,14 @@ class MaintenanceForm(_MaintenanceForm):
         model = MaintenanceWindow
         fields = ["service", "starts_at", "ends_at", "recurrence", "time_zone", "reason"]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, words in (("starts_at", "start"), ("ends_at", "end")):
+            widget = self.fields[name].widget if name in self.fields else None
+            if isinstance(widget, forms.MultiWidget):  # two boxes, for which one label is not enough
+                for box, what in zip(widget.widgets, ("Date", "Time"), strict=True):
+                    box.attrs["aria-label"] = f"{what} of the {words}"
+
     def clean(self) -> dict[str, Any]:
         """The end after the start, a rule that can be followed, a zone that exists."""
         cleaned = dict(super().clean() or {})
