@@ -55,9 +55,7 @@ class Looker:
     def start(self) -> Future[Answer]:
         """Return the look that is under way or fresh, or start one."""
         with self._lock:
-            if self._current is None or (
-                self._current.done() and time.monotonic() - self._started >= FRESH_S
-            ):
+            if self._current is None or (self._current.done() and time.monotonic() - self._started >= FRESH_S):
                 self._current, self._started = Future(), time.monotonic()
                 thread = threading.Thread(
                     target=self._run, args=(self._current,), name=f"ready-{self.name}", daemon=True
@@ -93,8 +91,7 @@ def readyz(_request: HttpRequest) -> JsonResponse:
     answers = look()
     ready = all(answer.ok for answer in answers.values())
     checks = {
-        name: {"ok": answer.ok, "why": answer.why, "response_time": answer.ms}
-        for name, answer in answers.items()
+        name: {"ok": answer.ok, "why": answer.why, "response_time": answer.ms} for name, answer in answers.items()
     }
     status = "ready" if ready else "not_ready"
     return JsonResponse({"status": status, "checks": checks}, status=200 if ready else 503)

@@ -16,8 +16,6 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pytest_django.live_server_helper import LiveServer
 
 from monitoring import actions, store, summaries, variables
@@ -472,57 +470,3 @@ class TestRefusedTests:
         answers = [post("nope", {"test_type": "connectivity"}, client) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [404, 404, 429]
         assert int(answers[-1]["Retry-After"]) >= 1
-
-
-ANYTHING = st.one_of(
-    st.text(max_size=40),
-    st.sampled_from(["true", "1h", "stripe", "site", "connectivity", "1000"]),
-    st.integers().map(str),
-)
-BODIES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=20)
-    | st.sampled_from(["connectivity"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["test_type", "timeout_ms", "body", ""]) | st.text(max_size=5), inner, max_size=4
-        )
-    ),
-    max_leaves=8,
-)
-
-
-class TestAnyInput:
-    """Whatever is sent, the answer is one that the OpenAPI document declares, and never a 500."""
-
-    @given(
-        query=st.dictionaries(
-            st.sampled_from(["service", "detailed", "include_history", "timeframe", "include_metrics"]), ANYTHING
-        ),
-        which=st.sampled_from(["health", "status"]),
-    )
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_it_answers_any_query(self, query: dict[str, str], which: str) -> None:
-        callers.reset_limits()
-        if not Service.objects.exists():
-            probed("stripe")
-        response = program(READ).get(f"{ROOT}/{which}", query)
-        declared = api.document()["paths"][f"{ROOT}/{which}"]["get"]["responses"]
-        assert response.status_code in declared
-        assert response.status_code < 500
-
-    @given(service=st.text(min_size=1, max_size=30), body=BODIES)
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_it_answers_any_test(self, service: str, body: Any) -> None:
-        callers.reset_limits()
-        Service.objects.get_or_create(slug="site", defaults={"provider": "http"})
-        slug = "".join(f"%{byte:02X}" for byte in service.encode("utf-8", "replace"))
-        client = program(ADMIN)
-        for name in (slug, "site"):
-            response = client.post(f"{ROOT}/test/{name}", json.dumps(body), content_type="application/json")
-            assert response.status_code in (400, 404, 405, 409, 422)
-            assert response["Content-Type"] == "application/problem+json"
