@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -94,8 +95,12 @@ class HttpOptions(Options):
             raise ValueError("body and json exclude each other")
         return self
 
-    def secret_values(self) -> Iterator[str]:
+    @cached_property
+    def secret_values(self) -> tuple[str, ...]:
         """What may be a credential in these options, for masking."""
+        return tuple(value for value in self._candidates() if value)
+
+    def _candidates(self) -> Iterator[str]:
         parts = urlsplit(self.url)
         yield from (unquote(part) for part in (parts.password, parts.username) if part)
         yield from (value for name, value in parse_qsl(parts.query) if _CREDENTIALS.search(name))
@@ -154,7 +159,7 @@ def judge(options: HttpOptions, response: Response) -> ProbeOutcome:
         verdict = _tls_verdict(options, response) or (Outcome.HEALTHY, None, f"answered {response.status}")
     elif response.body:
         # Masked before it is cut, or else the first half of a secret could remain.
-        text = redact(response.text()[: 20 * SAMPLE], tuple(options.secret_values()))
+        text = redact(response.text()[: 20 * SAMPLE], options.secret_values)
         details["body"] = " ".join(text.split())[:SAMPLE]
     return ProbeOutcome(*verdict, response.timings, response.status, details)
 

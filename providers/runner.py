@@ -61,8 +61,7 @@ def _secrets(provider: Provider, context: ProbeContext) -> tuple[str, ...]:
         for variable in provider.variables
         if variable.secret and variable.name in context.variables
     }
-    if hasattr(context.options, "secret_values"):
-        found.update(context.options.secret_values())
+    found.update(getattr(context.options, "secret_values", ()))
     for value in found:
         remember(value)  # for the logs
     return tuple(sorted(found, key=len, reverse=True))

@@ -50,7 +50,7 @@ def probe(context: ProbeContext) -> ProbeOutcome:
 
 def _handshake(context: ProbeContext, options: TlsOptions, exchange: net.Exchange, verify: bool | str) -> TlsInfo:
     sock = net.connect(options.host, options.port, context.http.guard, exchange)
-    wrapped, info = net.start_tls(sock, options.server_name or options.host, exchange, verify)
+    wrapped, info = net.start_tls(sock, options.server_name or options.host, exchange, verify, for_http=False)
     wrapped.close()
     return info
 

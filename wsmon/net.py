@@ -341,16 +341,16 @@ def connect_error(error: OSError, place: str) -> str:
     return _CONNECT_ERRORS.get(error.errno or 0, "no connection to {}").format(place)
 
 
-def tls_context(verify: bool | str = True) -> ssl.SSLContext:
+def tls_context(verify: bool | str = True, *, for_http: bool = True) -> ssl.SSLContext:
     """The TLS settings: certifi's authorities (and those of SSL_CERT_FILE), a private CA file, or none.
 
     Made once; a private file is read again when it has changed. OSError when it cannot be read.
     """
-    return _tls_context(verify, os.stat(verify).st_mtime if isinstance(verify, str) else 0.0)
+    return _tls_context(verify, for_http, os.stat(verify).st_mtime if isinstance(verify, str) else 0.0)
 
 
 @lru_cache(maxsize=64)
-def _tls_context(verify: bool | str, changed: float) -> ssl.SSLContext:
+def _tls_context(verify: bool | str, for_http: bool, changed: float) -> ssl.SSLContext:
     del changed  # part of the key
     context = ssl.create_default_context(cafile=certifi.where() if verify is True else None)
     if verify is False:
@@ -362,18 +362,19 @@ def _tls_context(verify: bool | str, changed: float) -> ssl.SSLContext:
     else:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cafile=verify)
-    context.set_alpn_protocols(["http/1.1"])
+    if for_http:  # a server of another protocol may refuse a client that names this one
+        context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 def start_tls(
-    sock: socket.socket, host: str, exchange: Exchange, verify: bool | str = True
+    sock: socket.socket, host: str, exchange: Exchange, verify: bool | str = True, *, for_http: bool = True
 ) -> tuple[ssl.SSLSocket, TlsInfo]:
     """Do the TLS handshake on a connected socket; on failure the socket is closed and HttpError raised."""
     began = monotonic()
     exchange.phase = f"in the TLS handshake with {host}"
     try:
-        context = tls_context(verify)
+        context = tls_context(verify, for_http=for_http)
     except OSError:
         sock.close()
         message = "the file of certificate authorities (verify) cannot be read"

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.base import HeartbeatFacts
@@ -120,6 +120,7 @@ def test_a_job_gone_through_in_time_order() -> None:
 times = st.none() | st.integers(-100_000, 100_000).map(lambda seconds: NOW + timedelta(seconds=seconds))
 
 
+@settings(deadline=None)
 @given(times, times, times, times)
 def test_no_combination_of_calls_breaks_it(
     success: datetime | None, start: datetime | None, fail: datetime | None, watching: datetime | None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.servers import LOOPBACK, Authority, Server, answering, wait_until
@@ -124,6 +124,7 @@ def test_a_bad_network_is_named(text: str) -> None:
         Guard([text])
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_whatever_is_not_global_is_refused(address: Any) -> None:
     if not address.is_global or address.is_multicast:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsmon.redact import MASK, forget, redact, redact_json, remember
@@ -48,6 +48,7 @@ def test_a_known_secret_is_masked_in_every_form(shown: str) -> None:
     assert MASK in masked
 
 
+@settings(deadline=None)
 @given(
     st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=6, max_size=40), st.text(max_size=20)
 )
