@@ -99,7 +99,9 @@ def _send_in_sandbox(talk: Talk, base: str, headers: dict[str, str], sender: str
         "content": [{"type": "text/plain", "value": "sandbox"}],
         "mail_settings": {"sandbox_mode": {"enable": True}},
     }
-    talk.ask("POST", f"{base}/v3/mail/send", headers=headers, json=mail, empty=True)
+    answer = talk.ask("POST", f"{base}/v3/mail/send", headers=headers, json=mail, empty=True)
+    if answer.response.status == 202:
+        talk.warn("the mail was queued (202): sandbox mode was ignored; leave sandbox_from out")
 
 
 PROVIDER = Provider(

@@ -55,6 +55,11 @@ class TestSendGrid(VendorContract):
         (sent,) = [request for request in world.asked if request.method == "POST"]
         assert json.loads(sent.body or "")["mail_settings"] == {"sandbox_mode": {"enable": True}}
 
+    def test_a_mail_that_was_sent_after_all_is_told(self) -> None:
+        world = World("sendgrid", [("POST", ".*", Reply(202, b"")), *self.routes])
+        outcome = self.probe("functionality", world, sandbox_from="probe@example.com")
+        assert "sandbox mode was ignored" in outcome.details["warnings"][0]
+
     def test_a_refused_mail_is_our_error(self) -> None:
         refusal = {"errors": [{"message": "The from address does not match a verified Sender Identity"}]}
         world = World("sendgrid", [("POST", ".*", Reply(400, refusal)), *self.routes])
