@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -106,16 +107,11 @@ def fill(database: psycopg.Connection[Any], wanted: int) -> int:
 
 def make_partitions(database: psycopg.Connection[Any]) -> None:
     """One partition for each of the last days that has none."""
-    for day in range(2, DAYS + 2):
+    today = datetime.now(UTC).date()
+    for day in (today - timedelta(days=back) for back in range(2, DAYS + 2)):
         database.execute(
-            """
-            DO $$ DECLARE d date := (now() AT TIME ZONE 'UTC')::date - %s; BEGIN
-                EXECUTE format('CREATE TABLE IF NOT EXISTS service_health_metrics_p%%s PARTITION OF '
-                    'service_health_metrics FOR VALUES FROM (%%L) TO (%%L)',
-                    to_char(d, 'YYYYMMDD'), d || ' 00:00+00', (d + 1) || ' 00:00+00');
-            END $$
-            """
-            % day
+            f"CREATE TABLE IF NOT EXISTS service_health_metrics_p{day:%Y%m%d} PARTITION OF service_health_metrics"
+            f" FOR VALUES FROM ('{day} 00:00+00') TO ('{day + timedelta(days=1)} 00:00+00')"
         )
 
 

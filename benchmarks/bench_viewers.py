@@ -95,9 +95,9 @@ def cookie(one: object) -> str:
 
 def usage(process: object, seconds: float) -> float:
     """CPU cores that a process uses over a time."""
-    before, started = own_cpu_seconds(process), time.monotonic()  # type: ignore[arg-type]
+    before, started = own_cpu_seconds(process), time.monotonic()
     time.sleep(seconds)
-    return (own_cpu_seconds(process) - before) / (time.monotonic() - started)  # type: ignore[arg-type]
+    return (own_cpu_seconds(process) - before) / (time.monotonic() - started)
 
 
 def change(watchers: Watchers) -> list[float]:

@@ -47,7 +47,7 @@ def database() -> Iterator[Path]:
 
             for connection in connections.all():
                 connection.close()
-                connection.close_pool()
+                connection.close_pool()  # type: ignore[attr-defined]
             server.stop()
 
 

@@ -12,7 +12,7 @@ import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import psutil
@@ -33,7 +33,7 @@ HORIZON = 1.0
 # `next_due_at` far in the future means that the clock went back: the check is due. The same goes for
 # a lease longer than any lease can be.
 _DUE = """
-    (s.next_due_at <= now() + %(horizon)s
+    (s.next_due_at <= now() + make_interval(secs => %(horizon)s)
      OR s.next_due_at > now() + make_interval(secs => c.interval * 2 + 60))
     AND (s.lease_until IS NULL OR s.lease_until < now() OR s.lease_until > now() + interval '10 minutes')
     AND c.archived_at IS NULL AND v.archived_at IS NULL
@@ -68,7 +68,7 @@ WITH due AS (
 UPDATE monitoring_checkstate s
 SET lease_token = gen_random_uuid(),
     lease_owner = %(owner)s,
-    lease_until = now() + %(horizon)s + make_interval(secs => c.timeout + %(margin)s)
+    lease_until = now() + make_interval(secs => %(horizon)s) + make_interval(secs => c.timeout + %(margin)s)
 FROM locked
 JOIN monitoring_configuration c ON c.id = locked.check_id
 JOIN monitoring_service v ON v.id = c.service_id
@@ -121,12 +121,12 @@ def claim(owner: uuid.UUID, limit: int, room: Mapping[str, int], lane_room: int)
     ``room`` says how many more each busy lane may take; every other lane may take ``lane_room``. A lane
     is a vendor, or one service of a generic provider.
     """
-    parameters = {
+    parameters: dict[str, Any] = {
         "owner": owner,
         "limit": limit,
         "room": json.dumps(dict(room)),
         "lane_room": lane_room,
-        "horizon": timedelta(seconds=HORIZON),
+        "horizon": HORIZON,
         "margin": LEASE_MARGIN,
         "generic": [slug for slug in providers.names() if providers.get(slug).generic],
     }
@@ -172,13 +172,23 @@ def _alive(process: Process) -> bool:
 
 
 def _claim(row: tuple[Any, ...]) -> Claim:
-    degraded_over = row[10]
+    check_id, token, lane, service_id, service, provider, kind, name, interval, timeout = row[:10]
+    degraded_over, confirm_down, confirm_up, options, credentials, claimed_at, due_at = row[10:17]
     return Claim(
-        *row[:10],
-        policy=Policy(row[11], row[12], degraded_over * 1000 if degraded_over is not None else None),
-        options=row[13],
-        credentials=row[14],
-        claimed_at=row[15],
-        due_at=row[16],
+        check_id=check_id,
+        token=token,
+        lane=lane,
+        service_id=service_id,
+        service=service,
+        provider=provider,
+        kind=kind,
+        name=name,
+        interval=interval,
+        timeout=timeout,
+        policy=Policy.of(confirm_down, confirm_up, degraded_over),
+        options=options,
+        credentials=credentials,
+        claimed_at=claimed_at,
+        due_at=due_at,
         heartbeat=HeartbeatFacts(*row[17:21]) if row[17] else None,
     )

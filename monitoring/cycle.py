@@ -23,7 +23,7 @@ import providers
 from monitoring import storable, variables
 from monitoring.claims import Claim
 from monitoring.store import Finished
-from monitoring.verdict import Policy, with_threshold
+from monitoring.verdict import with_threshold
 from providers.base import HeartbeatFacts, NotConfigured, ProbeContext, ProbeOutcome
 from wsmon.http import http_client
 from wsmon.secrets import Unresolvable
@@ -98,11 +98,6 @@ def run(
         return _ours(f"no provider or kind named {problem}")
     outcome = providers.run(provider, kind_name, context)
     return replace(outcome, details=storable.details(outcome.details))
-
-
-def policy_of(confirm_down: int, confirm_up: int, degraded_over: float | None) -> Policy:
-    """The verdict's policy from a check's configuration (seconds)."""
-    return Policy(confirm_down, confirm_up, None if degraded_over is None else degraded_over * 1000)
 
 
 def _ours(message: str) -> ProbeOutcome:

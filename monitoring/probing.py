@@ -11,7 +11,7 @@ from django.utils import timezone
 import providers
 from monitoring import cycle, store, variables
 from monitoring.models import Check, Service
-from monitoring.verdict import with_threshold
+from monitoring.verdict import Policy, with_threshold
 from providers.base import HeartbeatFacts, ProbeOutcome
 
 VENDOR_KINDS = ("connectivity", "authentication", "functionality")
@@ -43,7 +43,7 @@ def probe_now(service: Service, kind: str, timeout: float, check: Check | None =
     credentials = variables.credentials_of(service.id)
     outcome = cycle.run(service.provider, used, options, credentials, timeout, now, _heartbeat(check))
     if check is not None:
-        policy = cycle.policy_of(check.confirm_down, check.confirm_up, check.degraded_over)
+        policy = Policy.of(check.confirm_down, check.confirm_up, check.degraded_over)
         outcome = with_threshold(outcome, policy)
         store.record_manual(check.id, now, outcome)
     return Tested(check.name if check else None, used, outcome, now)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 
 from django.db import Error, connection
 
@@ -35,12 +34,13 @@ SELECT
         JOIN monitoring_service v ON v.id = c.service_id
         WHERE c.archived_at IS NULL AND v.archived_at IS NULL AND c.paused_at IS NULL
           AND (s.lease_until IS NULL OR s.lease_until < now()) AND s.next_due_at < now()), 0)::float8,
-    (SELECT count(*) FROM monitoring_process WHERE role = 'worker' AND seen_at > now() - %(silent)s),
+    (SELECT count(*) FROM monitoring_process
+        WHERE role = 'worker' AND seen_at > now() - make_interval(secs => %(silent)s)),
     (SELECT extract(epoch FROM now() - max(beat_at))::float8 FROM monitoring_process WHERE role = 'worker'),
     (SELECT coalesce(sum(probes_per_second), 0)::float8 FROM monitoring_process
-        WHERE role = 'worker' AND seen_at > now() - %(silent)s),
+        WHERE role = 'worker' AND seen_at > now() - make_interval(secs => %(silent)s)),
     (SELECT coalesce(max(late_ms), 0)::float8 FROM monitoring_process
-        WHERE role = 'worker' AND seen_at > now() - %(silent)s)
+        WHERE role = 'worker' AND seen_at > now() - make_interval(secs => %(silent)s))
 """
 
 
@@ -48,7 +48,7 @@ def look() -> SelfWatch:
     """Read the state of the scheduler and its workers; one query."""
     started = time.perf_counter()
     with connection.cursor() as cursor:
-        cursor.execute(_LOOK, {"silent": timedelta(seconds=SILENT_SECONDS)})
+        cursor.execute(_LOOK, {"silent": SILENT_SECONDS})
         overdue, workers, beat_age, rate, late_ms = cursor.fetchone()
     took = (time.perf_counter() - started) * 1000
     lateness = max(overdue, late_ms / 1000)

@@ -26,6 +26,11 @@ class Policy:
     confirm_up: int = 2
     degraded_over_ms: float | None = None
 
+    @classmethod
+    def of(cls, confirm_down: int, confirm_up: int, degraded_over: float | None) -> Policy:
+        """The policy of a check's configuration, whose ``degraded_over`` is in seconds."""
+        return cls(confirm_down, confirm_up, None if degraded_over is None else degraded_over * 1000)
+
 
 def with_threshold(outcome: ProbeOutcome, policy: Policy) -> ProbeOutcome:
     """Turn a healthy outcome that took too long into a degraded one."""
