@@ -24,7 +24,7 @@ from monitoring.periods import PERIODS
 from providers.base import NotConfigured
 from tests.callers import person, program, token
 from tests.monitoring.factories import finished, make_check, make_service, outcome
-from wsmon import api, callers
+from wsmon import callers
 from wsmon.audit import Actor
 from wsmon.models import AuditEntry
 from wsmon.vocabulary import Category, Timings
