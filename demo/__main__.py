@@ -8,10 +8,13 @@ import sys
 import providers
 from demo import vendors
 from wsmon.launcher import entry
+from wsmon.launcher.ground import Address
 
 DEFAULTS = {"WSMON_DATA_DIR": "var/demo", "WSMON_CONFIG": "demo/wsmon.yaml"}
 ELSEWHERE = ("DATABASE_URL", "CELERY_BROKER_URL")
 """A demo has a database and a broker of its own."""
+PASSWORD = "wsmon-demo"  # noqa: S105
+"""Known to everybody, so only where nobody else can come: on loopback."""
 
 
 def prepare(environment: dict[str, str]) -> None:
@@ -34,6 +37,9 @@ def main() -> int:
     stand_ins = vendors.start()
     prepare(stand_ins.environment())
     entry.say(f"stand-in vendors on {stand_ins.url} play the story in demo/script.py")
+    if Address.parse(os.environ.get("WSMON_BIND") or "127.0.0.1:8000").is_loopback:
+        if os.environ.setdefault("WSMON_ADMIN_PASSWORD", PASSWORD) == PASSWORD:
+            entry.say(f"sign in as admin, password {PASSWORD}")
     try:
         return entry.main(["manage.py", "run"])
     finally:
