@@ -262,7 +262,7 @@ class TestHeartbeat:
         authority = trustme.CA()
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")
         trusting = net.tls_context(str(tmp_path / "ca.pem"))
-        monkeypatch.setattr(net, "tls_context", lambda verify: trusting)
+        monkeypatch.setattr(net, "tls_context", lambda *_, **__: trusting)
         secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(secured)
         with serving(answering(phoenix()), secured) as server:
