@@ -37,9 +37,9 @@ def main() -> int:
     stand_ins = vendors.start()
     prepare(stand_ins.environment())
     entry.say(f"stand-in vendors on {stand_ins.url} play the story in demo/script.py")
-    if Address.parse(os.environ.get("WSMON_BIND") or "127.0.0.1:8000").is_loopback:
-        if os.environ.setdefault("WSMON_ADMIN_PASSWORD", PASSWORD) == PASSWORD:
-            entry.say(f"sign in as admin, password {PASSWORD}")
+    alone = Address.parse(os.environ.get("WSMON_BIND") or "127.0.0.1:8000").is_loopback
+    if alone and os.environ.setdefault("WSMON_ADMIN_PASSWORD", PASSWORD) == PASSWORD:
+        entry.say(f"sign in as admin, password {PASSWORD}")
     try:
         return entry.main(["manage.py", "run"])
     finally:
