@@ -124,9 +124,12 @@ def _check_window(starts_at: datetime, ends_at: datetime, recurrence: str, time_
         raise Refused("the end must be in the future")
     try:
         ZoneInfo(time_zone)
+    except (ValueError, KeyError, OSError):
+        raise Refused("no time zone of that name is known") from None
+    try:
         if recurrence:
             maintenance.check_recurrence(recurrence)
-    except (ValueError, KeyError, OSError) as problem:
+    except ValueError as problem:
         raise Refused(str(problem)) from None
 
 

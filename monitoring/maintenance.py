@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrulestr
@@ -22,9 +22,9 @@ FREQUENCIES = ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 LONGEST_RULE = 300
 
 _RULE = re.compile(r"[A-Za-z0-9=;,+-]+")
-_SAMPLE = datetime(2000, 1, 1)  # noqa: DTZ001  rules are evaluated in local time
-_SEARCHED = timedelta(days=8 * 366)
-"""Every rule that comes true at all does so in this time; looking longer for one that does not takes long."""
+_PARTS = {"FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYDAY", "BYMONTHDAY", "BYMONTH", "BYSETPOS"}
+_LAST_YEARS = datetime(9990, 1, 1)  # noqa: DTZ001  rules are evaluated in local time
+"""dateutil looks for a rule's next day up to the year 9999: from here a search that finds nothing is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,23 @@ def check_recurrence(text: str) -> None:
     parts = dict(part.partition("=")[::2] for part in text.upper().split(";"))
     if parts.get("FREQ") not in FREQUENCIES:
         raise ValueError("FREQ must be one of " + ", ".join(FREQUENCIES))
-    unwelcome = {"BYSECOND", "BYMINUTE", "BYHOUR", "DTSTART"} & set(parts)
+    unwelcome = sorted(set(parts) - _PARTS)
     if unwelcome:
-        raise ValueError(f"{sorted(unwelcome)[0]} is not allowed: the first occurrence gives the time of day")
+        raise ValueError(
+            f"{unwelcome[0] or 'an empty part'} is not allowed: the first occurrence gives the time of day"
+        )
     if parts.get("UNTIL", "").endswith("Z"):
         raise ValueError("UNTIL is in the window's time zone: leave out the Z")
     interval = parts.get("INTERVAL", "1")
     if not interval.isdecimal() or not 1 <= int(interval) <= 1000:
         raise ValueError("INTERVAL must be 1 to 1000")
+    if int(interval) > 1 and ("BYMONTH" in parts or (parts["FREQ"] == "DAILY" and any(p[:2] == "BY" for p in parts))):
+        raise ValueError("such an INTERVAL may never meet the days asked for: leave one of them out")
     try:
-        rule = rrulestr(text, dtstart=_SAMPLE)
+        rule = rrulestr(text, dtstart=_LAST_YEARS)
     except Exception as problem:  # dateutil documents no limit to what it raises
         raise ValueError(f"not a recurrence rule: {problem}") from None
-    if next(iter(rule.replace(count=None, until=_SAMPLE + _SEARCHED)), None) is None:
+    if next(iter(rule.replace(count=None, until=None)), None) is None:
         raise ValueError("the rule never comes true")
 
 
@@ -68,7 +72,7 @@ def occurrence_at(window: MaintenanceWindow, now: datetime) -> Occurrence | None
     """The window's occurrence that holds ``now``, if any."""
     if window.cancelled_at is not None and window.cancelled_at <= now:
         return None
-    length = window.ends_at - window.starts_at
+    length = _length(window)
     for start in _starts(window, now - length, now):
         if start <= now < start + length:
             return Occurrence(window, start, start + length)
@@ -80,7 +84,7 @@ def upcoming(windows: Iterable[MaintenanceWindow], now: datetime, within: timede
     found = []
     for window in windows:
         if window.cancelled_at is None:
-            length = window.ends_at - window.starts_at
+            length = _length(window)
             start = next((moment for moment in _starts(window, now, now + within) if moment > now), None)
             if start is not None:
                 found.append(Occurrence(window, start, start + length))
@@ -101,6 +105,10 @@ def of_service(windows: Iterable[MaintenanceWindow], service_id: int) -> list[Ma
     return [window for window in windows if window.service_id in (None, service_id)]
 
 
+def _length(window: MaintenanceWindow) -> timedelta:
+    return window.ends_at.astimezone(UTC) - window.starts_at.astimezone(UTC)
+
+
 def _starts(window: MaintenanceWindow, after: datetime, before: datetime) -> Iterator[datetime]:
     """Starts of occurrences between two moments, in order. Recurrences keep their local hour over DST."""
     if not window.recurrence:
@@ -115,6 +123,6 @@ def _starts(window: MaintenanceWindow, after: datetime, before: datetime) -> Ite
     for local in rule.xafter(low, inc=True):
         if local > high:
             return
-        moment = local.replace(tzinfo=zone)
+        moment = local.replace(tzinfo=zone).astimezone(UTC)  # sums of local times would ignore the change
         if after <= moment <= before:
             yield moment
