@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.test import Client
 from django.utils import timezone
 from django.utils.html import escape
@@ -35,7 +36,8 @@ def reader() -> Client:
     return client
 
 
-def text(response: HttpResponse) -> str:
+def text(response: HttpResponseBase) -> str:
+    assert isinstance(response, HttpResponse)
     assert response.status_code == 200
     return response.content.decode()
 
