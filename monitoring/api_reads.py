@@ -209,7 +209,7 @@ def _counts(service_ids: list[int], timeframe: str) -> dict[int, Counts]:
 def _percentiles(view: ServiceView, timeframe: str) -> dict[str, float | None]:
     together = Counts()
     for one in history.counts([check.id for check in view.checks], timeframe).values():
-        together.add((one.healthy, one.degraded, one.critical, one.error, None, ()))
+        together.add((one.healthy, one.degraded, one.critical, one.error, one.slowest_ms))
         for index, number in one.histogram.items():
             together.histogram[index] = together.histogram.get(index, 0) + number
     found = history.to_percentiles(together)

@@ -202,14 +202,15 @@ def count_changes(within: timedelta) -> int:
 
 
 def _rollups(check_ids: Sequence[int], level: int, since: datetime) -> Iterator[Sequence[Any]]:
-    """Rows of (check, start, healthy, degraded, critical, error, lowest bin, counts).
+    """Rows of (check, start, healthy, degraded, critical, error, slowest, lowest bin, counts).
 
     A bucket counts when any of it lies after ``since``.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT check_id, start, healthy, degraded, critical, error, array_lower(histogram, 1), histogram
+            SELECT check_id, start, healthy, degraded, critical, error, max_ms,
+                   array_lower(histogram, 1), histogram
             FROM monitoring_rollup WHERE level = %s AND check_id = ANY(%s) AND start > %s
             """,
             [level, list(check_ids), since - timedelta(seconds=level)],

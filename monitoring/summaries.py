@@ -21,6 +21,8 @@ from monitoring.periods import PERIODS, SLOTS, Period
 
 LETTERS = {"healthy": "h", "degraded": "d", "error": "e", "critical": "c"}
 NO_DATA = "."
+CHUNK = 100
+"""Services summarised at a time, so that memory stays small."""
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Counts:
     degraded: int = 0
     critical: int = 0
     error: int = 0
+    slowest_ms: float | None = None
     histogram: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -53,21 +56,24 @@ class Counts:
         return NO_DATA
 
     def add(self, row: Sequence[Any]) -> None:
-        """Add a row of (healthy, degraded, critical, error, lowest bin, counts)."""
+        """Add a row of (healthy, degraded, critical, error, slowest) and perhaps (lowest bin, counts)."""
         self.healthy += row[0]
         self.degraded += row[1]
         self.critical += row[2]
         self.error += row[3]
-        histogram.add(self.histogram, row[4], row[5])
+        if row[4] is not None:
+            self.slowest_ms = max(self.slowest_ms or 0.0, row[4])
+        if len(row) > 5:
+            histogram.add(self.histogram, row[5], row[6])
 
     def sentence(self) -> str:
         """What a tooltip says of a slot that was not all healthy."""
-        p95 = histogram.percentile(self.histogram, 0.95)
         if self.critical:
             return f"critical, {self.critical:,} of {self.total:,} probes failed"
         if self.error:
             return f"error (ours), {self.error:,} of {self.total:,} probes"
-        return f"degraded, {self.degraded:,} of {self.total:,} probes" + (f", p95 {p95:,.0f} ms" if p95 else "")
+        slowest = f", slowest {self.slowest_ms:,.0f} ms" if self.slowest_ms else ""
+        return f"degraded, {self.degraded:,} of {self.total:,} probes{slowest}"
 
 
 def refresh_due() -> int:
@@ -87,9 +93,14 @@ def refresh(period: Period, service_ids: Iterable[int] | None = None) -> int:
     services = Service.objects.filter(archived_at=None)
     if service_ids is not None:
         services = services.filter(id__in=list(service_ids))
-    ids = list(services.values_list("id", flat=True))
-    rows = _rows(ids, period, now)
-    summaries = [_summary(service_id, period, rows[service_id], now) for service_id in ids]
+    ids = list(services.order_by("id").values_list("id", flat=True))
+    chunks = (ids[first : first + CHUNK] for first in range(0, len(ids), CHUNK))
+    return sum(_refresh(period, chunk, now) for chunk in chunks)
+
+
+def _refresh(period: Period, ids: list[int], now: datetime) -> int:
+    rows, histograms = _rows(ids, period, now), _histograms(ids, period, now)
+    summaries = [_summary(key, period, rows[key], histograms[key], now) for key in ids]
     ServiceSummary.objects.bulk_create(
         summaries,
         batch_size=500,
@@ -110,23 +121,40 @@ def refresh(period: Period, service_ids: Iterable[int] | None = None) -> int:
     return len(summaries)
 
 
+_ROLLUPS = """
+    FROM monitoring_configuration c
+    JOIN monitoring_rollup u ON u.check_id = c.id AND u.level = %(level)s AND u.start >= %(first)s
+"""
+_WHERE = "WHERE c.service_id = ANY(%(ids)s) AND c.archived_at IS NULL"
+
+
 def _rows(ids: list[int], period: Period, now: datetime) -> dict[int, list[tuple[Any, ...]]]:
-    """By service: (start, healthy, degraded, critical, error, lowest bin, counts) of each rollup."""
+    """By service: (start, healthy, degraded, critical, error, slowest) over its checks."""
     found: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT c.service_id, u.start, u.healthy, u.degraded, u.critical, u.error,
-                   array_lower(u.histogram, 1), u.histogram
-            FROM monitoring_configuration c
-            JOIN monitoring_rollup u ON u.check_id = c.id AND u.level = %s AND u.start >= %s
-            WHERE c.service_id = ANY(%s) AND c.archived_at IS NULL
-            """,
-            [period.level, period.first_start(now), ids],
-        )
-        for row in cursor:
-            found[row[0]].append(row[1:])
+    counted = "sum(u.healthy), sum(u.degraded), sum(u.critical), sum(u.error), max(u.max_ms)"
+    query = f"SELECT c.service_id, u.start, {counted} {_ROLLUPS} {_WHERE} GROUP BY 1, 2"
+    for row in _select(query, ids, period, now):
+        found[row[0]].append(row[1:])
     return found
+
+
+def _histograms(ids: list[int], period: Period, now: datetime) -> dict[int, dict[int, int]]:
+    """By service: its histogram over the whole period, added up by the database."""
+    found: dict[int, dict[int, int]] = defaultdict(dict)
+    query = (
+        f"SELECT c.service_id, array_lower(u.histogram, 1) + bin.place::int - 1, sum(bin.number) {_ROLLUPS}"
+        f" CROSS JOIN unnest(u.histogram) WITH ORDINALITY AS bin(number, place) {_WHERE} AND bin.number > 0"
+        " GROUP BY 1, 2"
+    )
+    for service_id, index, number in _select(query, ids, period, now):
+        found[service_id][index] = number
+    return found
+
+
+def _select(query: str, ids: list[int], period: Period, now: datetime) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, {"level": period.level, "first": period.first_start(now), "ids": ids})
+        return list(cursor.fetchall())
 
 
 def slots(rows: Iterable[Sequence[Any]], period: Period, now: datetime) -> list[Counts]:
@@ -139,8 +167,14 @@ def slots(rows: Iterable[Sequence[Any]], period: Period, now: datetime) -> list[
     return found
 
 
-def _summary(service_id: int, period: Period, rows: list[tuple[Any, ...]], now: datetime) -> ServiceSummary:
-    total = Counts()
+def _summary(
+    service_id: int,
+    period: Period,
+    rows: list[tuple[Any, ...]],
+    bins: dict[int, int],
+    now: datetime,
+) -> ServiceSummary:
+    total = Counts(histogram=bins)
     for row in rows:
         total.add(row[1:])
     bar = slots(rows, period, now)
@@ -151,9 +185,9 @@ def _summary(service_id: int, period: Period, rows: list[tuple[Any, ...]], now: 
         bar="".join(slot.letter for slot in bar),
         notes={str(index): slot.sentence() for index, slot in enumerate(bar) if slot.letter not in "h."},
         uptime=total.uptime,
-        p50_ms=histogram.percentile(total.histogram, 0.50),
-        p95_ms=histogram.percentile(total.histogram, 0.95),
-        p99_ms=histogram.percentile(total.histogram, 0.99),
+        p50_ms=histogram.percentile(bins, 0.50),
+        p95_ms=histogram.percentile(bins, 0.95),
+        p99_ms=histogram.percentile(bins, 0.99),
         count=total.total,
         made_at=now,
     )
