@@ -118,8 +118,8 @@ def _make_partition(day: date) -> str:
         cursor.execute("SELECT to_regclass(%s)", [name])
         if cursor.fetchone()[0]:
             return name
-        # Nobody may write a row of that day to the catch-all between moving and attaching.
-        cursor.execute("LOCK TABLE service_health_metrics_other IN ACCESS EXCLUSIVE MODE")
+        # Writers wait here, before they choose a partition: none may be on its way to the catch-all.
+        cursor.execute("LOCK TABLE service_health_metrics IN SHARE ROW EXCLUSIVE MODE")
         cursor.execute(f"CREATE TABLE {name} (LIKE service_health_metrics INCLUDING DEFAULTS)")
         cursor.execute(
             f"WITH moved AS (DELETE FROM service_health_metrics_other"  # noqa: S608  the name is made of a date
