@@ -42,20 +42,21 @@ def get(slug: str) -> Provider:
 
 def kinds(provider: Provider) -> dict[str, Kind]:
     """Every kind a service of ``provider`` may use: its own, and the generic ones."""
-    offered: dict[str, Kind] = {}
-    for slug in names():
-        other = get(slug)
-        if other.generic:
-            offered.update(other.kinds)
-    return offered | dict(provider.kinds)
+    return _generic_kinds() | dict(provider.kinds)
 
 
 def kind(provider: Provider, name: str) -> Kind:
     """Return one kind of check; raise :class:`UnknownKind`."""
-    try:
-        return kinds(provider)[name]
-    except KeyError:
-        raise UnknownKind(name) from None
+    found = provider.kinds.get(name) or _generic_kinds().get(name)
+    if found is None:
+        raise UnknownKind(name)
+    return found
+
+
+@cache
+def _generic_kinds() -> dict[str, Kind]:
+    generic = (provider for provider in map(get, names()) if provider.generic)
+    return {name: kind for provider in generic for name, kind in provider.kinds.items()}
 
 
 def _load(name: str) -> Provider | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 
 import providers
-from providers.base import Kind, NotConfigured, ProbeContext, ProbeOutcome, Provider
+from providers.base import NotConfigured, ProbeContext, ProbeOutcome, Provider
 from wsmon.http import HttpError
 from wsmon.redact import redact, redact_json, remember
 from wsmon.vocabulary import Category, Outcome
@@ -24,7 +22,7 @@ def run(provider: Provider, kind_name: str, context: ProbeContext) -> ProbeOutco
     A target that fails is ``critical``; a fault of our own, an unexpected exception included, is
     ``error``. Message and details are masked with every secret the probe could have seen.
     """
-    kind = _kind(provider, kind_name)
+    kind = providers.kind(provider, kind_name)
     secrets = _secrets(provider, context)
     try:
         outcome = kind.probe(replace(context, provider=provider))
@@ -42,16 +40,6 @@ def failed(error: HttpError) -> ProbeOutcome:
     return ProbeOutcome(
         Outcome.ERROR if error.ours else Outcome.CRITICAL, error.category, error.message, error.timings
     )
-
-
-def _kind(provider: Provider, name: str) -> Kind:
-    return provider.kinds.get(name) or _generic_kinds().get(name) or providers.kind(provider, name)
-
-
-@cache
-def _generic_kinds() -> Mapping[str, Kind]:
-    generic = (provider for provider in map(providers.get, providers.names()) if provider.generic)
-    return {name: kind for provider in generic for name, kind in provider.kinds.items()}
 
 
 def _secrets(provider: Provider, context: ProbeContext) -> tuple[str, ...]:
