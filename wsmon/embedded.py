@@ -90,7 +90,6 @@ if sys.platform == "linux":
     if os.getppid() != parent:
         sys.exit(1)
 os.umask(0o077)
-os.setsid()
 os.execv(sys.argv[4], sys.argv[4:])
 """
 
@@ -257,8 +256,10 @@ class Server:
 
     def _create_cluster(self) -> None:
         """initdb beside the final place, then rename: a half-made cluster is never mistaken for one."""
-        new = self.cluster.with_name("postgres.new")
-        shutil.rmtree(new, ignore_errors=True)
+        for leftover in self.data_dir.glob("postgres.new-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        # A name of its own: the initdb of a killed wsmon may still be writing.
+        new = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.data_dir))
         self._own_directory(new)
         sync = ["--sync-method=syncfs"] if self.durable and sys.platform == "linux" else ["--no-sync"]
         # PostgreSQL's own C.UTF-8: the order of text never depends on the machine's C library.
@@ -281,6 +282,7 @@ class Server:
             check=False,
             cwd="/",
             env=_environment(),
+            start_new_session=True,  # a Ctrl-C at the terminal is for wsmon
             **who,
         )
         if done.returncode or "FATAL" in done.stderr or "ERROR" in done.stderr:
@@ -314,6 +316,7 @@ class Server:
                 stderr=descriptor,
                 cwd="/",
                 env=_environment(),
+                start_new_session=True,
             )
         finally:
             os.close(descriptor)

@@ -155,12 +155,14 @@ def test_it_says_in_postgresqls_words_why_it_does_not_start(cluster: Path) -> No
 
 
 def test_a_half_made_cluster_is_made_again(place: Path) -> None:
-    (place / "postgres.new").mkdir()
-    (place / "postgres.new" / "PG_VERSION").write_text("18\n")
+    half = place / "postgres.new-1234"
+    half.mkdir()
+    (half / "PG_VERSION").write_text("18\n")
     server = Server(place, durable=False)
     server.start()
     assert ask(server) == "wsmon"
     server.stop()
+    assert not half.exists()
 
 
 def test_a_long_path_gets_a_socket_elsewhere_which_is_tidied_away(place: Path) -> None:

@@ -120,6 +120,8 @@ def serve(*, worker: bool, beat: bool) -> None:
         entry.say(f"ready at {ground.address.url}")
         for line in greeting:
             entry.say(line)
+        if not ground.address.is_loopback and not os.environ.get("WSMON_ALLOWED_HOSTS"):
+            entry.say("browsers on other machines need WSMON_ALLOWED_HOSTS, the name or address they open")
 
     ground.signals.stop_serving = server.ask_to_stop
     try:
