@@ -27,7 +27,8 @@
 
   function refreshLog() {
     const url = document.getElementById("svc-results")?.dataset.refresh;
-    if (!url || document.getElementById("svc-log").contains(document.activeElement)) return;
+    const log = document.getElementById("svc-log");
+    if (!url || log.contains(document.activeElement) || document.querySelector("#svc-results .htmx-request")) return;
     htmx.ajax("GET", `${url}${url.includes("?") ? "&" : "?"}refresh=1`, {
       source: holder(), target: "#svc-log", select: "#svc-log", swap: "outerHTML", selectOOB: "#log-total,#show-unhealthy",
     });
@@ -46,11 +47,14 @@
   document.body.addEventListener("resync", () => { chartAt = 0; refresh(0); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(0); });
 
-  /* Nothing is taken away from under somebody's hands. */
+  /* Nothing is taken away from under somebody's hands: an open panel, a form that is being sent. */
+  let answered;
+  document.addEventListener("htmx:beforeOnLoad", (event) => { answered = event.detail.elt; });
   document.addEventListener("htmx:oobBeforeSwap", (event) => {
     const old = event.detail.target;
-    if (old?.id !== "svc-acts") return;
-    if (old.querySelector("details[open]") || old.contains(document.activeElement)) event.detail.shouldSwap = false;
+    const sending = [...old.querySelectorAll(".htmx-request")].some((element) => element !== answered);
+    const held = old.id === "svc-acts" && (old.querySelector("details[open]") || old.contains(document.activeElement));
+    if (sending || held) event.detail.shouldSwap = false;
   });
 
   /* Answers that explain what is wrong with a form are shown, although their status is not 200. */

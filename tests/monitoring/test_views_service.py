@@ -111,7 +111,11 @@ def test_its_fragments_are_no_pages(viewer: Client, name: str) -> None:
 
 def test_the_head_says_what_is_wrong_since_when_and_what_to_do(viewer: Client) -> None:
     check = stripe(
-        status="critical", category="TIMEOUT_ERROR", message="timed out after 5 s", checked_at=timezone.now()
+        status="critical",
+        outcome="critical",
+        category="TIMEOUT_ERROR",
+        message="timed out after 5 s",
+        checked_at=timezone.now(),
     )
     since = timezone.now() - timedelta(minutes=14)
     Service.objects.filter(pk=check.service_id).update(
