@@ -76,10 +76,10 @@
     setTimeout(() => { label.textContent = before; }, 3000);
   }
 
-  /* A failed request is said, never silent: htmx swaps no error answers. */
+  /* A failed request is said, never silent. Answers that explain themselves (409, 422, 429) are swapped in:
+     see htmx-config in base.html. */
   const failed = (event) => {
     const status = event.detail.xhr?.status;
-    if (status === 422 || status === 409) return;
     const words = status === 403 ? "You may not do this, or your session ended"
       : status === 404 ? "This no longer exists; reload the page"
       : status ? `wsmon answered ${status}` : "wsmon did not answer";

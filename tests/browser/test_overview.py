@@ -8,6 +8,7 @@ from urllib.parse import urljoin
 import pytest
 from playwright.sync_api import Page, expect
 
+from monitoring.models import Check
 from tests.browser.axe import violations
 from tests.browser.conftest import OpenPage
 from tests.browser.story import STORY, Told, tell
@@ -189,3 +190,23 @@ def test_on_a_phone_the_menu_and_all_targets_can_be_touched(open_page: OpenPage)
         }).map(e => e.outerHTML.slice(0, 90))"""
     )
     assert small == []
+
+
+def test_a_check_is_tested_from_its_row(open_page: OpenPage) -> None:
+    tell()
+    page = open_page()
+    page.get_by_role("button", name="Test health now").click()
+    result = page.locator(".svc", has_text="booking-app").locator(".test")
+    expect(result).to_contain_text("health: error (ours)")  # loopback is refused unless allowed
+    expect(result).to_contain_text("CONFIGURATION_ERROR")
+
+
+def test_a_test_that_cannot_be_made_says_so_in_its_row(open_page: OpenPage) -> None:
+    tell()
+    page = open_page()
+    result = page.locator(".svc", has_text="Twilio").locator(".test")
+    page.get_by_role("button", name="Test functionality now").click()
+    expect(result).to_contain_text("TWILIO_ACCOUNT_SID")
+    Check.objects.update(kind="no-such-kind")
+    page.get_by_role("button", name="Test functionality now").click()
+    expect(result).to_contain_text("has no no-such-kind test")
