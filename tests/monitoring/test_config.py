@@ -498,3 +498,22 @@ def test_applying_an_export_changes_nothing(services: dict[str, Any], key: bool,
 
 def test_the_section_has_the_key_of_the_contract() -> None:
     assert services_section.key == "services"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("port", "accepted"), [("8443", True), ("eighty", False), ("70000", False)])
+def test_a_number_may_come_from_a_reference(
+    port: str, accepted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TARGET_PORT", port)
+    path = tmp_path / "wsmon.yaml"
+    path.write_text(
+        "services:\n  port:\n    provider: tcp\n    checks:\n"
+        "      - {kind: tcp, host: example.com, port: 'env:TARGET_PORT'}\n"
+    )
+    if accepted:
+        apply_file(path)
+        assert Check.objects.get().options["port"] == "env:TARGET_PORT"
+    else:
+        with pytest.raises(ConfigError, match=r"checks\[0\]\.port"):
+            apply_file(path)

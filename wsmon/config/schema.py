@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from wsmon.config.problems import Finding, Path, did_you_mean, show
 from wsmon.redact import redact
+from wsmon.secrets import is_reference
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -61,7 +62,7 @@ def check(
     findings += [Finding((key,), "has no value") for key in data if data[key] is None and key not in unknown]
     flawed = {finding.path[0] for finding in findings}
     rest = {key: value for key, value in data.items() if key not in flawed}
-    value, details = _validate(model, rest)
+    value, details = _validate(model, rest, shown)
     details = [one for one in details if not (one["type"] == "missing" and one["loc"][-1] in flawed)]
     findings += _findings(model, details, shown, secrets)
     return (value if not findings else None), findings
@@ -77,9 +78,12 @@ def wrong_mapping(value: Any) -> str:
     return f"{show(value)} {_WRONG_TYPE['dict_type']}"
 
 
-def _validate(model: type[Model], data: Mapping[str, Any]) -> tuple[Model | None, list[ErrorDetails]]:
+def _validate(
+    model: type[Model], data: Mapping[str, Any], shown: Mapping[str, Any]
+) -> tuple[Model | None, list[ErrorDetails]]:
     """The value, and what is wrong. Pydantic's strict mode is too strict as a whole (a validator that makes a
-    list of one word cannot fill a tuple with it); of its errors only those about plain values count.
+    list of one word cannot fill a tuple with it); of its errors only those about plain values count. What a
+    reference leads to is always text, so there ``"5"`` may stand for a number.
     """
     value, details = None, []
     try:
@@ -91,8 +95,13 @@ def _validate(model: type[Model], data: Mapping[str, Any]) -> tuple[Model | None
         model.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         strict = error.errors(include_url=False)
-        details += [one for one in strict if one["type"] in _PLAIN_TYPES and one["loc"] not in told]
+        plain = [one for one in strict if one["type"] in _PLAIN_TYPES and one["loc"] not in told]
+        details += [one for one in plain if not _is_reference(_walk(one, shown)[1])]
     return value, details
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, str) and is_reference(value)
 
 
 def _keys_at(model: type[BaseModel], path: Path) -> set[str]:
