@@ -120,7 +120,8 @@ def _check(service: Service, told: Told, name: str, status: str, now: datetime) 
     paused = status == "paused"
     check = Check.objects.create(
         service=service, name=name, kind="http" if name == "health" else name.replace("-", "_"),
-        options={"url": "http://127.0.0.1:9/health"} if name == "health" else {}, interval=30, timeout=5, degraded_over=told.limit,
+        options={"url": "http://127.0.0.1:9/health"} if name == "health" else {},
+        interval=30, timeout=5, degraded_over=told.limit,
         paused_at=now if paused else None, paused_by="operator" if paused else "",
         paused_reason="shop moves to the new account" if paused else "",
         paused_until=now + timedelta(days=2) if paused else None,
