@@ -6,6 +6,7 @@ row; the ones in ``monitoring.actions`` write theirs in the transaction of the c
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 from django.conf import settings
@@ -31,6 +32,10 @@ may_operate = permission_required("monitoring.operate", raise_exception=True)
 TESTS_PER_MINUTE = 10
 """Tests one person may start in a minute: a test costs a call to the vendor, and a thread of ours."""
 TEST_ACTION = "service.test"
+TESTS_AT_ONCE = 4
+"""In one process: a running test keeps a database connection of the pool."""
+
+_slots = threading.BoundedSemaphore(TESTS_AT_ONCE)
 
 
 @require_POST
@@ -52,14 +57,19 @@ def test(request: HttpRequest, slug: str) -> HttpResponse:
         kind = check.kind
     name = check.name if check else kind
     timeout_ms: int = form.cleaned_data["timeout_ms"]
-    record(Actor.of(request), TEST_ACTION, f"service:{slug}", kind=kind, test=name, timeout_ms=timeout_ms)
+    if not _slots.acquire(blocking=False):
+        return _tested(request, slug, {"problem": "Other tests are running. Try again in a moment."}, status=429)
     try:
-        tested = probing.probe_now(service, kind, timeout_ms / 1000, check)
+        record(Actor.of(request), TEST_ACTION, f"service:{slug}", kind=kind, test=name, timeout_ms=timeout_ms)
+        return _tested(
+            request, slug, {"name": name, "tested": probing.probe_now(service, kind, timeout_ms / 1000, check)}
+        )
     except NotConfigured as absent:
         return _tested(request, slug, {"name": name, "missing": absent.variables})
     except (providers.UnknownKind, providers.UnknownProvider):
         return _tested(request, slug, {"problem": f"{service.label} has no {kind} test."}, status=422)
-    return _tested(request, slug, {"name": name, "tested": tested})
+    finally:
+        _slots.release()
 
 
 def _tests_lately(request: HttpRequest) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Semaphore, Thread
 from typing import Any
 
 import pytest
@@ -174,6 +174,28 @@ def test_too_many_tests_are_slowed_down(operator: Client, check: Check, target: 
         signed_in("second", "view_service", "operate"), "service-test", {"check": check.id, "timeout_ms": 1000}
     )
     assert other.status_code == 200
+
+
+def test_only_so_many_tests_run_at_once(operator: Client, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitoring.views.actions._slots", Semaphore(0))
+    response = post(operator, "service-test", {"check": check.id, "timeout_ms": 1000})
+    assert response.status_code == 429
+    assert "Other tests are running." in response.content.decode()
+
+
+def test_a_slot_is_given_back_when_a_test_fails(
+    operator: Client, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = Semaphore(1)
+    monkeypatch.setattr("monitoring.views.actions._slots", slots)
+    monkeypatch.setattr("monitoring.probing.probe_now", raising)
+    with pytest.raises(RuntimeError):
+        post(operator, "service-test", {"check": check.id, "timeout_ms": 1000})
+    assert slots.acquire(blocking=False)
+
+
+def raising(*args: Any) -> None:
+    raise RuntimeError
 
 
 # pause and resume ----------------------------------------------------------------------------------

@@ -334,11 +334,11 @@ def test_new_recovery_codes_replace_the_old_ones(inside: Client, device: TOTPDev
     assert not StaticToken.objects.filter(token="abc234").exists()
 
 
-def test_a_second_set_up_replaces_the_first_device_only_when_confirmed(inside: Client, device: TOTPDevice) -> None:
-    new = start(inside, device.user)
-    assert TOTPDevice.objects.filter(pk=device.pk, confirmed=True).exists()
-    inside.post("/account/two-factor/", {"code": code_of(new)})
-    assert not TOTPDevice.objects.filter(pk=device.pk).exists()
+def test_a_device_in_force_is_not_replaced_without_the_password(inside: Client, device: TOTPDevice) -> None:
+    assert inside.post("/account/two-factor/start/")["Location"] == "/account/"
+    new = two_factor.start(device.user)  # a set-up left over from before
+    assert inside.post("/account/two-factor/", {"code": code_of(new)})["Location"] == "/account/"
+    assert list(TOTPDevice.objects.filter(confirmed=True)) == [device]
 
 
 # error pages ---------------------------------------------------------------------------------------

@@ -64,7 +64,6 @@ def confirm(device: TOTPDevice, code: str) -> list[str] | None:
     locked = TOTPDevice.objects.select_for_update().get(pk=device.pk)
     if not locked.verify_is_allowed()[0] or not locked.verify_token("".join(code.split())):
         return None
-    TOTPDevice.objects.filter(user=device.user, confirmed=True).exclude(pk=device.pk).delete()
     locked.confirmed = True
     locked.save(update_fields=["confirmed"])
     return new_recovery_codes(device.user)

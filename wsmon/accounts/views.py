@@ -182,7 +182,9 @@ class ChangePassword(PasswordChangeView):
 
 @require_POST
 def start_two_factor(request: HttpRequest) -> HttpResponse:
-    """Make a new key, to be confirmed on the next page."""
+    """Make a new key, to be confirmed on the next page. One that is in force has to be turned off first."""
+    if two_factor.is_on(_user(request)):
+        return redirect("account")
     two_factor.start(_user(request))
     return redirect("two_factor")
 
@@ -195,9 +197,9 @@ class SetUpTwoFactor(_CodeView):
     form_class = CodeForm
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Without a key to confirm there is nothing to show."""
+        """Without a key to confirm there is nothing to show; one in force is not replaced without the password."""
         self.device = two_factor.pending(_user(request))
-        if self.device is None:
+        if self.device is None or two_factor.is_on(_user(request)):
             return redirect("account")
         return super().dispatch(request, *args, **kwargs)
 
@@ -206,9 +208,7 @@ class SetUpTwoFactor(_CodeView):
         assert self.device is not None  # noqa: S101  dispatch saw to it
         codes = two_factor.confirm(self.device, form.cleaned_data["code"])
         if codes is None:
-            form.add_error(
-                "code", "This code is wrong. Wait for the next one; the device's clock must be right."
-            )
+            form.add_error("code", "This code is wrong. Wait for the next one; the device's clock must be right.")
             return self.form_invalid(form)
         django_otp.login(self.request, self.device)
         self.request.session.cycle_key()
