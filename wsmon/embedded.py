@@ -377,12 +377,18 @@ class Server:
 
     # Stopping
 
-    def stop(self, timeout: float = 8.0) -> None:
-        """Fast shutdown (sessions are ended, data is flushed); harsher when `timeout` seconds pass."""
+    def stop(self, timeout: float = 2.5) -> None:
+        """Fast shutdown (sessions are ended, data is flushed); harsher when `timeout` seconds pass.
+
+        However harsh, nothing committed is lost: the next start recovers it from the log.
+        """
         process, self.process = self.process, None
         if process is None:
             return
-        for how, patience in ((signal.SIGINT, timeout), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0)):
+        for how, patience in ((signal.SIGINT, timeout), (signal.SIGQUIT, 0.5), (signal.SIGKILL, 1.0)):
+            if how == signal.SIGKILL:  # its children may be as stuck as it is
+                for pid in self._processes_on_our_directory():
+                    _signal(pid, how)
             try:
                 process.send_signal(how)
                 process.wait(patience)

@@ -90,6 +90,15 @@ def test_a_second_ctrl_c_does_not_wait(make_stack: Make, black_hole: int) -> Non
     eventually(lambda: not stack.postgres(), "PostgreSQL sees its parent go", 5)
 
 
+def test_it_stops_in_time_even_when_postgresql_is_frozen(make_stack: Make) -> None:
+    stack = make_stack().start()
+    for process in stack.postgres():
+        process.suspend()
+    stack.stop()  # fails when it takes longer than promised
+    eventually(lambda: not stack.postgres(), "PostgreSQL is gone", 5)
+    stack.start()
+
+
 def test_after_kill_9_it_starts_again_at_once_and_keeps_what_was_there(make_stack: Make) -> None:
     stack = make_stack()
     stack.start()

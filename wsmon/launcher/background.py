@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import structlog
@@ -12,8 +13,8 @@ log = structlog.get_logger(__name__)
 
 RESTART_AFTER = 2.0
 """Seconds before a worker or beat that ended by itself is started again."""
-STOP_WITHIN = 6.0
-"""Seconds that a worker has to finish its probes when wsmon stops."""
+STOP_WITHIN = 5.0
+"""Seconds, from being asked, that the worker has to finish its probes."""
 
 
 class Background:
@@ -21,6 +22,7 @@ class Background:
 
     def __init__(self, *, worker: bool, beat: bool) -> None:
         self._stopping = threading.Event()
+        self._deadline = 0.0
         self._beat: Any = None
         runs = ([("worker", self._run_worker)] if worker else []) + ([("beat", self._run_beat)] if beat else [])
         self._threads = [
@@ -38,6 +40,7 @@ class Background:
         if self._stopping.is_set():
             return
         self._stopping.set()
+        self._deadline = time.monotonic() + STOP_WITHIN
         if self._beat:
             self._beat.stop()
         from celery.worker import state  # noqa: PLC0415
@@ -54,7 +57,7 @@ class Background:
         self.ask_to_stop()
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(STOP_WITHIN)
+                thread.join(max(0.0, self._deadline - time.monotonic()))
 
     def _keep_running(self, name: str, run: Any) -> None:
         while not self._stopping.is_set():

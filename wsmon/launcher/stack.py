@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
@@ -22,6 +23,15 @@ from wsmon.launcher.ground import Address, Lock, listen
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+STOP_WITHIN = 9.5
+"""Seconds after which a stop that hangs is cut short. Nothing committed is lost by it."""
+
+
+def _give_up() -> None:
+    entry.whisper("something did not stop in time; stopped without it")
+    os._exit(1)  # PostgreSQL sees its parent go and shuts down by itself
 
 
 class Signals:
@@ -40,6 +50,9 @@ class Signals:
                 os._exit(130)  # PostgreSQL sees its parent go and shuts down by itself
             return
         self._asked = True
+        watchdog = threading.Timer(STOP_WITHIN, _give_up)
+        watchdog.daemon = True
+        watchdog.start()
         entry.say("stopping (Ctrl-C again to force)")
         if self.stop_serving is None:
             sys.exit(0)
