@@ -248,14 +248,14 @@ def sparkline(
 ) -> SafeString:  # fmt: skip
     """The last probes' response times; a dashed line at ``limit`` (ms) when it is near."""
     known = [value for value in values if value is not None]
-    if len(known) < 2:
+    if not known:
         return DASH
     near = limit is not None and max(known) > limit / 4
     top = max(*known, limit if near and limit else 0, 1) * 1.15
     points = spark_points(values, width, height, top)
     line = " ".join(f"{x},{y}" for x, y in points)
     area = f"M{points[0][0]} {height} L" + " L".join(f"{x},{y}" for x, y in points) + f" L{points[-1][0]} {height}z"
-    title = f"last {len(values)} response times, now {known[-1]:,.0f} ms"
+    title = f"last {len(values)} response time{'s' if len(values) > 1 else ''}, now {known[-1]:,.0f} ms"
     bar = ""
     if near and limit:
         title += f", degraded over {limit:,.0f} ms"

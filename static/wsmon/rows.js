@@ -95,27 +95,47 @@
   }
   wsmon.refetch = refetch;
 
+  /* A service's first results find dashes where numbers will be. */
+  const EMPTY_SPARK = '<svg class="ws-spark" viewBox="0 0 96 24" preserveAspectRatio="none" role="img" data-ms=""><title></title><path class="ar"/><polyline class="ln"/><circle class="pt" r="2"/></svg>';
+
+  function part(item, cell, selector, html) {
+    const found = item.querySelector(selector);
+    const box = item.querySelector(cell);
+    if (found || !box) return found;
+    box.innerHTML = html;
+    return box.querySelector(selector);
+  }
+
   function ticked(event) {
     const { services } = JSON.parse(event.data);
     for (const [id, [ms, epoch]] of Object.entries(services)) {
       const item = row(id);
       if (!item) continue;
-      const time = item.querySelector(".last time");
+      const time = part(item, ".last", ".last time", "<time></time>");
       if (time) {
         time.dataset.ago = "";
         wsmon.setTime(time, epoch);
       }
       if (ms === null) continue;
-      const value = item.querySelector("[data-value]");
-      if (value) value.textContent = Math.round(ms).toLocaleString("en-US");
-      const spark = item.querySelector(".ws-spark");
+      const value = part(item, ".lat", "[data-value]", '<span data-value></span><span class="u">ms</span>');
+      if (value) value.textContent = ms < 1 ? ms.toFixed(1) : Math.round(ms).toLocaleString("en-US");
+      const spark = part(item, ".sp", ".ws-spark", EMPTY_SPARK);
       if (spark) draw(spark, ms);
     }
   }
 
+  /* Uptime moves slowly and no event carries it: a new service's first bar, then every ten minutes. */
+  let minutes = 0;
+  setInterval(() => {
+    minutes += 1;
+    if (document.hidden) return;
+    if (list()?.querySelector('.svc[data-s="healthy"] .pct .ink3')) refetch(5000);
+    else if (minutes % 10 === 0) refetch(60000);
+  }, 60000);
+
   /* The same picture as monitoring/templatetags/wsmon_ui.py draws, with one value more. */
   function draw(svg, ms) {
-    const values = svg.dataset.ms.split(",").map((text) => (text === "" ? null : Number(text)));
+    const values = svg.dataset.ms.split(",").slice(svg.dataset.ms ? 0 : 1).map((text) => (text === "" ? null : Number(text)));
     values.push(Math.round(ms));
     while (values.length > 30) values.shift();
     svg.dataset.ms = values.map((value) => value ?? "").join(",");
@@ -137,7 +157,7 @@
     dot.setAttribute("cx", lastX);
     dot.setAttribute("cy", lastY);
     svg.querySelector(".th")?.setAttribute("d", `M0 ${y(limit)}H${width}`);
-    const words = `last ${values.length} response times, now ${Math.round(ms).toLocaleString("en-US")} ms${near ? `, degraded over ${Math.round(limit).toLocaleString("en-US")} ms` : ""}`;
+    const words = `last ${values.length} response time${values.length === 1 ? "" : "s"}, now ${Math.round(ms).toLocaleString("en-US")} ms${near ? `, degraded over ${Math.round(limit).toLocaleString("en-US")} ms` : ""}`;
     svg.setAttribute("aria-label", words);
     svg.querySelector("title").textContent = words;
   }

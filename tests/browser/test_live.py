@@ -111,6 +111,22 @@ def test_an_ordinary_result_changes_number_age_and_sparkline_in_place(open_page:
     expect(row.locator(".ws-spark")).to_have_attribute("aria-label", re.compile("now 1,234 ms"))
 
 
+def test_a_first_result_fills_the_dashes(open_page: OpenPage) -> None:
+    services = tell()
+    page = open_page()
+    wait_live(page)
+    row = page.locator(f"#svc-{services['resend-batch'].id}")
+    expect(row.locator(".ln")).to_have_count(0)
+    for ms in (40.2, 0.54):
+        live.publish(
+            "tick", {"services": {str(services["resend-batch"].id): [ms, timezone.now().timestamp(), "healthy"]}}
+        )
+        expect(row.locator(".lat")).to_have_text("40ms" if ms > 1 else "0.5ms")
+    expect(row.locator(".last time")).to_have_count(1)
+    expect(row.locator(".ws-spark")).to_have_attribute("aria-label", "last 2 response times, now 1 ms")
+    assert len(str(row.locator(".ln").get_attribute("points")).split()) == 2
+
+
 def test_a_filtered_list_fetches_what_now_belongs_to_it(open_page: OpenPage) -> None:
     tell()
     page = open_page("/?state=unhealthy")

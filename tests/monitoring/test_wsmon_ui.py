@@ -121,9 +121,10 @@ def test_seconds_as_configured(value: float, words: str) -> None:
 # Pictures ----------------------------------------------------------------------------------------
 
 
-def test_a_sparkline_needs_two_values() -> None:
+def test_a_sparkline_needs_a_value() -> None:
     assert plain(ui.sparkline([])) == "–"
-    assert plain(ui.sparkline([None, 5.0, None])) == "–"
+    assert plain(ui.sparkline([None, None])) == "–"
+    assert ET.fromstring(ui.sparkline([5.0])).attrib["aria-label"] == "last 1 response time, now 5 ms"
 
 
 def test_a_sparkline_stays_in_its_frame_and_says_its_last_value() -> None:
