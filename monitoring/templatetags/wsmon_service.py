@@ -32,4 +32,4 @@ def exact(at: datetime) -> SafeString:
 def phases(result: ProbeResult) -> str:
     """DNS, connect, TLS and first byte in ms; a dash where a phase did not happen (kept-alive)."""
     parts = (result.dns_ms, result.connect_ms, result.tls_ms, result.first_byte_ms)
-    return " · ".join("–" if part is None else f"{part:,.0f}" for part in parts)
+    return " · ".join("–" if part is None else f"{part:.1f}" if part < 1 else f"{part:,.0f}" for part in parts)

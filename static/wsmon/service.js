@@ -140,7 +140,7 @@
       ctx.fillRect(left, bbox.top, Math.max(ratio, right - left), bbox.height);
       ctx.fillStyle = colours[band.status];
       ctx.fillRect(left, bbox.top, ratio, bbox.height);
-      if (band.to < found.to - 1) continue;
+      if (band.to < found.to) continue; /* over */
       const words = `${band.status} since ${at(found.to - band.from < 86400 ? minute : moment, band.from)}`;
       ctx.font = `600 ${11 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
       ctx.fillStyle = colours[`${band.status}Text`];
@@ -221,6 +221,17 @@
   const size = (box) => ({ width: Math.max(240, box.clientWidth), height: innerWidth < 768 ? 200 : 264 });
   const columns = () => [[...found.t, found.to], [...found.p50, null], [...found.p95, null], [...found.p99, null]];
 
+  /* A young service has few points: the time axis is never shorter than this. */
+  const SHORTEST = { "1h": 900, "24h": 10800, "7d": 172800, "90d": 1209600 };
+  function widened(data, period) {
+    const start = data.to - SHORTEST[period];
+    if (!data.t.length || data.t[0] <= start) return data;
+    data.t.unshift(start);
+    for (const name of ["p50", "p95", "p99"]) data[name].unshift(null);
+    for (const name of ["count", "failed"]) data[name].unshift(0);
+    return data;
+  }
+
   async function loadChart() {
     const box = document.getElementById("chart-plot");
     if (!box) return;
@@ -229,7 +240,7 @@
     try {
       answer = await fetch(box.dataset.series, { headers: { Accept: "application/json" }, redirect: "error" });
       if (!answer.ok) throw new Error(String(answer.status));
-      found = await answer.json();
+      found = widened(await answer.json(), box.dataset.period);
     } catch {
       if (!plot) box.textContent = "The chart's numbers did not arrive. They are in the table below.";
       return;
