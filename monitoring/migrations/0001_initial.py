@@ -13,239 +13,536 @@ import wsmon.vocabulary
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='ProbeResult',
+            name="ProbeResult",
             fields=[
-                ('pk', models.CompositePrimaryKey('at', 'id', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('id', models.BigIntegerField(db_default=models.Value(0))),
-                ('at', models.DateTimeField()),
-                ('outcome', models.CharField(choices=[('healthy', 'healthy'), ('degraded', 'degraded'), ('critical', 'critical'), ('error', 'error')], max_length=10)),
-                ('category', models.CharField(blank=True, max_length=30)),
-                ('message', models.CharField(blank=True, max_length=500)),
-                ('total_ms', models.FloatField(null=True)),
-                ('dns_ms', models.FloatField(null=True)),
-                ('connect_ms', models.FloatField(null=True)),
-                ('tls_ms', models.FloatField(null=True)),
-                ('first_byte_ms', models.FloatField(null=True)),
-                ('http_status', models.PositiveSmallIntegerField(null=True)),
-                ('manual', models.BooleanField(default=False, help_text='asked for by a person or program, not scheduled')),
-                ('details', models.JSONField(default=dict)),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "at", "id", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("id", models.BigIntegerField(db_default=models.Value(0))),
+                ("at", models.DateTimeField()),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("healthy", "healthy"),
+                            ("degraded", "degraded"),
+                            ("critical", "critical"),
+                            ("error", "error"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("category", models.CharField(blank=True, max_length=30)),
+                ("message", models.CharField(blank=True, max_length=500)),
+                ("total_ms", models.FloatField(null=True)),
+                ("dns_ms", models.FloatField(null=True)),
+                ("connect_ms", models.FloatField(null=True)),
+                ("tls_ms", models.FloatField(null=True)),
+                ("first_byte_ms", models.FloatField(null=True)),
+                ("http_status", models.PositiveSmallIntegerField(null=True)),
+                (
+                    "manual",
+                    models.BooleanField(default=False, help_text="asked for by a person or program, not scheduled"),
+                ),
+                ("details", models.JSONField(default=dict)),
             ],
             options={
-                'db_table': 'service_health_metrics',
-                'ordering': ['-at', '-id'],
-                'managed': False,
+                "db_table": "service_health_metrics",
+                "ordering": ["-at", "-id"],
+                "managed": False,
             },
         ),
         migrations.CreateModel(
-            name='Check',
+            name="Check",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.SlugField(help_text='unique in its service; defaults to the kind', max_length=60)),
-                ('kind', models.CharField(max_length=40)),
-                ('interval', models.FloatField(default=60, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(86400)])),
-                ('timeout', models.FloatField(default=5, validators=[django.core.validators.MinValueValidator(0.1), django.core.validators.MaxValueValidator(120)])),
-                ('degraded_over', models.FloatField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(0.001)])),
-                ('confirm_down', models.PositiveSmallIntegerField(default=2, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(20)])),
-                ('confirm_up', models.PositiveSmallIntegerField(default=2, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(20)])),
-                ('options', models.JSONField(blank=True, default=dict, help_text="the kind's own settings, references unresolved")),
-                ('archived_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('paused_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('paused_until', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('paused_by', models.CharField(blank=True, editable=False, max_length=200)),
-                ('paused_reason', models.CharField(blank=True, editable=False, max_length=500)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.SlugField(help_text="unique in its service; defaults to the kind", max_length=60)),
+                ("kind", models.CharField(max_length=40)),
+                (
+                    "interval",
+                    models.FloatField(
+                        default=60,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(86400),
+                        ],
+                    ),
+                ),
+                (
+                    "timeout",
+                    models.FloatField(
+                        default=5,
+                        validators=[
+                            django.core.validators.MinValueValidator(0.1),
+                            django.core.validators.MaxValueValidator(120),
+                        ],
+                    ),
+                ),
+                (
+                    "degraded_over",
+                    models.FloatField(
+                        blank=True, null=True, validators=[django.core.validators.MinValueValidator(0.001)]
+                    ),
+                ),
+                (
+                    "confirm_down",
+                    models.PositiveSmallIntegerField(
+                        default=2,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(20),
+                        ],
+                    ),
+                ),
+                (
+                    "confirm_up",
+                    models.PositiveSmallIntegerField(
+                        default=2,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(20),
+                        ],
+                    ),
+                ),
+                (
+                    "options",
+                    models.JSONField(
+                        blank=True, default=dict, help_text="the kind's own settings, references unresolved"
+                    ),
+                ),
+                ("archived_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
+                ),
+                ("paused_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("paused_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("paused_by", models.CharField(blank=True, editable=False, max_length=200)),
+                ("paused_reason", models.CharField(blank=True, editable=False, max_length=500)),
             ],
             options={
-                'db_table': 'monitoring_configuration',
-                'ordering': ['service', 'id'],
+                "db_table": "monitoring_configuration",
+                "ordering": ["service", "id"],
             },
         ),
         migrations.CreateModel(
-            name='Process',
+            name="Process",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
-                ('role', models.CharField(choices=[('worker', 'worker'), ('web', 'web')], max_length=10)),
-                ('host', models.CharField(max_length=200)),
-                ('pid', models.IntegerField()),
-                ('started_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('seen_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('beat_at', models.DateTimeField(help_text='when it last received a tick of the scheduler', null=True)),
-                ('probes', models.BigIntegerField(default=0, help_text='probed since it started')),
-                ('probes_per_second', models.FloatField(default=0)),
-                ('late_ms', models.FloatField(default=0, help_text="99th percentile of the last minute's probes")),
+                ("id", models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
+                ("role", models.CharField(choices=[("worker", "worker"), ("web", "web")], max_length=10)),
+                ("host", models.CharField(max_length=200)),
+                ("pid", models.IntegerField()),
+                ("started_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("seen_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "beat_at",
+                    models.DateTimeField(help_text="when it last received a tick of the scheduler", null=True),
+                ),
+                ("probes", models.BigIntegerField(default=0, help_text="probed since it started")),
+                ("probes_per_second", models.FloatField(default=0)),
+                ("late_ms", models.FloatField(default=0, help_text="99th percentile of the last minute's probes")),
             ],
             options={
-                'verbose_name_plural': 'processes',
+                "verbose_name_plural": "processes",
             },
         ),
         migrations.CreateModel(
-            name='Service',
+            name="Service",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.SlugField(max_length=60, unique=True)),
-                ('name', models.CharField(blank=True, help_text='shown instead of the slug', max_length=100)),
-                ('provider', models.CharField(max_length=60)),
-                ('criticality', models.CharField(choices=[('critical', 'critical'), ('high', 'high'), ('normal', 'normal'), ('low', 'low')], default=wsmon.vocabulary.Criticality['NORMAL'], max_length=10)),
-                ('breaker', models.JSONField(blank=True, default=dict, help_text="the breaker's policy, as in wsmon.yaml")),
-                ('archived_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('status', models.CharField(choices=[('healthy', 'healthy'), ('degraded', 'degraded'), ('critical', 'critical'), ('error', 'error'), ('unknown', 'unknown'), ('paused', 'paused'), ('not_configured', 'not configured')], default=wsmon.vocabulary.Status['UNKNOWN'], editable=False, max_length=15)),
-                ('status_since', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('reason', models.CharField(blank=True, editable=False, max_length=500)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("slug", models.SlugField(max_length=60, unique=True)),
+                ("name", models.CharField(blank=True, help_text="shown instead of the slug", max_length=100)),
+                ("provider", models.CharField(max_length=60)),
+                (
+                    "criticality",
+                    models.CharField(
+                        choices=[("critical", "critical"), ("high", "high"), ("normal", "normal"), ("low", "low")],
+                        default=wsmon.vocabulary.Criticality["NORMAL"],
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "breaker",
+                    models.JSONField(blank=True, default=dict, help_text="the breaker's policy, as in wsmon.yaml"),
+                ),
+                ("archived_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("healthy", "healthy"),
+                            ("degraded", "degraded"),
+                            ("critical", "critical"),
+                            ("error", "error"),
+                            ("unknown", "unknown"),
+                            ("paused", "paused"),
+                            ("not_configured", "not configured"),
+                        ],
+                        default=wsmon.vocabulary.Status["UNKNOWN"],
+                        editable=False,
+                        max_length=15,
+                    ),
+                ),
+                (
+                    "status_since",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
+                ),
+                ("reason", models.CharField(blank=True, editable=False, max_length=500)),
             ],
             options={
-                'ordering': ['slug'],
-                'permissions': [('operate', 'Can test, pause and maintain services')],
+                "ordering": ["slug"],
+                "permissions": [("operate", "Can test, pause and maintain services")],
             },
         ),
         migrations.CreateModel(
-            name='Heartbeat',
+            name="Heartbeat",
             fields=[
-                ('check_ref', models.OneToOneField(db_column='check_id', on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='heartbeat', serialize=False, to='monitoring.check')),
-                ('token', models.CharField(default=monitoring.models._heartbeat_token, max_length=40, unique=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('last_success_at', models.DateTimeField(null=True)),
-                ('last_start_at', models.DateTimeField(null=True)),
-                ('last_fail_at', models.DateTimeField(null=True)),
+                (
+                    "check_ref",
+                    models.OneToOneField(
+                        db_column="check_id",
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="heartbeat",
+                        serialize=False,
+                        to="monitoring.check",
+                    ),
+                ),
+                ("token", models.CharField(default=monitoring.models._heartbeat_token, max_length=40, unique=True)),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("last_success_at", models.DateTimeField(null=True)),
+                ("last_start_at", models.DateTimeField(null=True)),
+                ("last_fail_at", models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Rollup',
+            name="Rollup",
             fields=[
-                ('pk', models.CompositePrimaryKey('level', 'check_id', 'start', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('level', models.IntegerField(choices=[(60, 'Minute'), (960, 'Slot'), (3600, 'Hour'), (86400, 'Day')])),
-                ('check_id', models.BigIntegerField()),
-                ('start', models.DateTimeField()),
-                ('healthy', models.IntegerField(default=0)),
-                ('degraded', models.IntegerField(default=0)),
-                ('critical', models.IntegerField(default=0)),
-                ('error', models.IntegerField(default=0)),
-                ('sum_ms', models.FloatField(default=0)),
-                ('max_ms', models.FloatField(null=True)),
-                ('histogram', django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), default=list, size=None)),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "level", "check_id", "start", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                (
+                    "level",
+                    models.IntegerField(choices=[(60, "Minute"), (960, "Slot"), (3600, "Hour"), (86400, "Day")]),
+                ),
+                ("check_id", models.BigIntegerField()),
+                ("start", models.DateTimeField()),
+                ("healthy", models.IntegerField(default=0)),
+                ("degraded", models.IntegerField(default=0)),
+                ("critical", models.IntegerField(default=0)),
+                ("error", models.IntegerField(default=0)),
+                ("sum_ms", models.FloatField(default=0)),
+                ("max_ms", models.FloatField(null=True)),
+                (
+                    "histogram",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.IntegerField(), default=list, size=None
+                    ),
+                ),
             ],
         ),
         migrations.AddField(
-            model_name='check',
-            name='service',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='checks', to='monitoring.service'),
+            model_name="check",
+            name="service",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="checks", to="monitoring.service"
+            ),
         ),
         migrations.CreateModel(
-            name='ServiceSummary',
+            name="ServiceSummary",
             fields=[
-                ('pk', models.CompositePrimaryKey('service_id', 'period', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('period', models.CharField(max_length=4)),
-                ('first_start', models.DateTimeField(help_text="start of the bar's first slot")),
-                ('bar', models.CharField(max_length=90)),
-                ('notes', models.JSONField(default=dict)),
-                ('uptime', models.FloatField(null=True)),
-                ('p50_ms', models.FloatField(null=True)),
-                ('p95_ms', models.FloatField(null=True)),
-                ('p99_ms', models.FloatField(null=True)),
-                ('count', models.BigIntegerField(default=0)),
-                ('made_at', models.DateTimeField()),
-                ('service', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='summaries', to='monitoring.service')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "service_id", "period", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("period", models.CharField(max_length=4)),
+                ("first_start", models.DateTimeField(help_text="start of the bar's first slot")),
+                ("bar", models.CharField(max_length=90)),
+                ("notes", models.JSONField(default=dict)),
+                ("uptime", models.FloatField(null=True)),
+                ("p50_ms", models.FloatField(null=True)),
+                ("p95_ms", models.FloatField(null=True)),
+                ("p99_ms", models.FloatField(null=True)),
+                ("count", models.BigIntegerField(default=0)),
+                ("made_at", models.DateTimeField()),
+                (
+                    "service",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="summaries", to="monitoring.service"
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'service summaries',
+                "verbose_name_plural": "service summaries",
             },
         ),
         migrations.CreateModel(
-            name='StateChange',
+            name="StateChange",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField()),
-                ('old', models.CharField(choices=[('healthy', 'healthy'), ('degraded', 'degraded'), ('critical', 'critical'), ('error', 'error'), ('unknown', 'unknown'), ('paused', 'paused'), ('not_configured', 'not configured')], max_length=15)),
-                ('new', models.CharField(choices=[('healthy', 'healthy'), ('degraded', 'degraded'), ('critical', 'critical'), ('error', 'error'), ('unknown', 'unknown'), ('paused', 'paused'), ('not_configured', 'not configured')], max_length=15)),
-                ('category', models.CharField(blank=True, max_length=30)),
-                ('reason', models.CharField(blank=True, max_length=500)),
-                ('check_ref', models.ForeignKey(db_column='check_id', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='monitoring.check')),
-                ('service', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='monitoring.service')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("at", models.DateTimeField()),
+                (
+                    "old",
+                    models.CharField(
+                        choices=[
+                            ("healthy", "healthy"),
+                            ("degraded", "degraded"),
+                            ("critical", "critical"),
+                            ("error", "error"),
+                            ("unknown", "unknown"),
+                            ("paused", "paused"),
+                            ("not_configured", "not configured"),
+                        ],
+                        max_length=15,
+                    ),
+                ),
+                (
+                    "new",
+                    models.CharField(
+                        choices=[
+                            ("healthy", "healthy"),
+                            ("degraded", "degraded"),
+                            ("critical", "critical"),
+                            ("error", "error"),
+                            ("unknown", "unknown"),
+                            ("paused", "paused"),
+                            ("not_configured", "not configured"),
+                        ],
+                        max_length=15,
+                    ),
+                ),
+                ("category", models.CharField(blank=True, max_length=30)),
+                ("reason", models.CharField(blank=True, max_length=500)),
+                (
+                    "check_ref",
+                    models.ForeignKey(
+                        db_column="check_id",
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="changes",
+                        to="monitoring.check",
+                    ),
+                ),
+                (
+                    "service",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="changes", to="monitoring.service"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-at', '-id'],
+                "ordering": ["-at", "-id"],
             },
         ),
         migrations.CreateModel(
-            name='CheckState',
+            name="CheckState",
             fields=[
-                ('check_ref', models.OneToOneField(db_column='check_id', on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='state', serialize=False, to='monitoring.check')),
-                ('next_due_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('lease_token', models.UUIDField(null=True)),
-                ('lease_until', models.DateTimeField(null=True)),
-                ('lease_owner', models.UUIDField(help_text='the Process that is probing', null=True)),
-                ('status', models.CharField(choices=[('healthy', 'healthy'), ('degraded', 'degraded'), ('critical', 'critical'), ('error', 'error'), ('unknown', 'unknown'), ('paused', 'paused'), ('not_configured', 'not configured')], default=wsmon.vocabulary.Status['UNKNOWN'], max_length=15)),
-                ('status_since', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('recent', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=10), default=list, size=None)),
-                ('recent_ms', django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(null=True), default=list, size=None)),
-                ('checked_at', models.DateTimeField(null=True)),
-                ('outcome', models.CharField(blank=True, choices=[('healthy', 'healthy'), ('degraded', 'degraded'), ('critical', 'critical'), ('error', 'error')], max_length=10)),
-                ('category', models.CharField(blank=True, choices=[('NETWORK_ERROR', 'NETWORK_ERROR'), ('DNS_ERROR', 'DNS_ERROR'), ('TLS_ERROR', 'TLS_ERROR'), ('TIMEOUT_ERROR', 'TIMEOUT_ERROR'), ('AUTHENTICATION_ERROR', 'AUTHENTICATION_ERROR'), ('RATE_LIMITED', 'RATE_LIMITED'), ('CLIENT_ERROR', 'CLIENT_ERROR'), ('SERVER_ERROR', 'SERVER_ERROR'), ('VALIDATION_ERROR', 'VALIDATION_ERROR'), ('BREAKER_OPEN', 'BREAKER_OPEN'), ('CONFIGURATION_ERROR', 'CONFIGURATION_ERROR'), ('UNKNOWN_ERROR', 'UNKNOWN_ERROR')], max_length=30)),
-                ('message', models.CharField(blank=True, max_length=500)),
-                ('total_ms', models.FloatField(null=True)),
-                ('http_status', models.PositiveSmallIntegerField(null=True)),
-                ('details', models.JSONField(default=dict)),
-                ('missing', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=80), default=list, help_text='variables to set', size=None)),
+                (
+                    "check_ref",
+                    models.OneToOneField(
+                        db_column="check_id",
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="state",
+                        serialize=False,
+                        to="monitoring.check",
+                    ),
+                ),
+                ("next_due_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("lease_token", models.UUIDField(null=True)),
+                ("lease_until", models.DateTimeField(null=True)),
+                ("lease_owner", models.UUIDField(help_text="the Process that is probing", null=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("healthy", "healthy"),
+                            ("degraded", "degraded"),
+                            ("critical", "critical"),
+                            ("error", "error"),
+                            ("unknown", "unknown"),
+                            ("paused", "paused"),
+                            ("not_configured", "not configured"),
+                        ],
+                        default=wsmon.vocabulary.Status["UNKNOWN"],
+                        max_length=15,
+                    ),
+                ),
+                ("status_since", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "recent",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=10), default=list, size=None
+                    ),
+                ),
+                (
+                    "recent_ms",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.FloatField(null=True), default=list, size=None
+                    ),
+                ),
+                ("checked_at", models.DateTimeField(null=True)),
+                (
+                    "outcome",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("healthy", "healthy"),
+                            ("degraded", "degraded"),
+                            ("critical", "critical"),
+                            ("error", "error"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "category",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("NETWORK_ERROR", "NETWORK_ERROR"),
+                            ("DNS_ERROR", "DNS_ERROR"),
+                            ("TLS_ERROR", "TLS_ERROR"),
+                            ("TIMEOUT_ERROR", "TIMEOUT_ERROR"),
+                            ("AUTHENTICATION_ERROR", "AUTHENTICATION_ERROR"),
+                            ("RATE_LIMITED", "RATE_LIMITED"),
+                            ("CLIENT_ERROR", "CLIENT_ERROR"),
+                            ("SERVER_ERROR", "SERVER_ERROR"),
+                            ("VALIDATION_ERROR", "VALIDATION_ERROR"),
+                            ("BREAKER_OPEN", "BREAKER_OPEN"),
+                            ("CONFIGURATION_ERROR", "CONFIGURATION_ERROR"),
+                            ("UNKNOWN_ERROR", "UNKNOWN_ERROR"),
+                        ],
+                        max_length=30,
+                    ),
+                ),
+                ("message", models.CharField(blank=True, max_length=500)),
+                ("total_ms", models.FloatField(null=True)),
+                ("http_status", models.PositiveSmallIntegerField(null=True)),
+                ("details", models.JSONField(default=dict)),
+                (
+                    "missing",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=80),
+                        default=list,
+                        help_text="variables to set",
+                        size=None,
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['next_due_at'], name='checkstate_due')],
+                "indexes": [models.Index(fields=["next_due_at"], name="checkstate_due")],
             },
         ),
         migrations.CreateModel(
-            name='MaintenanceWindow',
+            name="MaintenanceWindow",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('starts_at', models.DateTimeField()),
-                ('ends_at', models.DateTimeField(help_text='end of the first occurrence')),
-                ('recurrence', models.CharField(blank=True, help_text='e.g. FREQ=WEEKLY;BYDAY=SU', max_length=300)),
-                ('time_zone', models.CharField(default='UTC', help_text='in which recurrences keep their hour', max_length=60)),
-                ('reason', models.CharField(max_length=500)),
-                ('created_by', models.CharField(blank=True, max_length=200)),
-                ('cancelled_at', models.DateTimeField(blank=True, null=True)),
-                ('service', models.ForeignKey(blank=True, help_text='empty: every service', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='maintenance', to='monitoring.service')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("starts_at", models.DateTimeField()),
+                ("ends_at", models.DateTimeField(help_text="end of the first occurrence")),
+                ("recurrence", models.CharField(blank=True, help_text="e.g. FREQ=WEEKLY;BYDAY=SU", max_length=300)),
+                (
+                    "time_zone",
+                    models.CharField(default="UTC", help_text="in which recurrences keep their hour", max_length=60),
+                ),
+                ("reason", models.CharField(max_length=500)),
+                ("created_by", models.CharField(blank=True, max_length=200)),
+                ("cancelled_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "service",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="empty: every service",
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="maintenance",
+                        to="monitoring.service",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['starts_at'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('ends_at__gt', models.F('starts_at'))), name='maintenance_ends_after_start')],
+                "ordering": ["starts_at"],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("ends_at__gt", models.F("starts_at"))),
+                        name="maintenance_ends_after_start",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Credential',
+            name="Credential",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('variable', models.CharField(max_length=80)),
-                ('reference', models.CharField(blank=True, max_length=300)),
-                ('encrypted', models.BinaryField(null=True)),
-                ('changed_at', models.DateTimeField(auto_now=True)),
-                ('service', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='credentials', to='monitoring.service')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("variable", models.CharField(max_length=80)),
+                ("reference", models.CharField(blank=True, max_length=300)),
+                ("encrypted", models.BinaryField(null=True)),
+                ("changed_at", models.DateTimeField(auto_now=True)),
+                (
+                    "service",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="credentials",
+                        to="monitoring.service",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['variable'],
-                'constraints': [models.UniqueConstraint(fields=('service', 'variable'), name='one_value_per_variable'), models.CheckConstraint(condition=models.Q(models.Q(('reference', ''), _negated=True), ('encrypted__isnull', False), _connector='XOR'), name='reference_or_encrypted')],
+                "ordering": ["variable"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("service", "variable"), name="one_value_per_variable"),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("reference", ""), _negated=True), ("encrypted__isnull", False), _connector="XOR"
+                        ),
+                        name="reference_or_encrypted",
+                    ),
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='check',
-            constraint=models.UniqueConstraint(fields=('service', 'name'), name='check_name_in_service'),
+            model_name="check",
+            constraint=models.UniqueConstraint(fields=("service", "name"), name="check_name_in_service"),
         ),
         migrations.AddIndex(
-            model_name='statechange',
-            index=models.Index(models.OrderBy(models.F('at'), descending=True), models.OrderBy(models.F('id'), descending=True), name='statechange_time'),
+            model_name="statechange",
+            index=models.Index(
+                models.OrderBy(models.F("at"), descending=True),
+                models.OrderBy(models.F("id"), descending=True),
+                name="statechange_time",
+            ),
         ),
         migrations.AddIndex(
-            model_name='statechange',
-            index=models.Index(models.F('service'), models.OrderBy(models.F('at'), descending=True), name='statechange_service'),
+            model_name="statechange",
+            index=models.Index(
+                models.F("service"), models.OrderBy(models.F("at"), descending=True), name="statechange_service"
+            ),
         ),
         migrations.AddIndex(
-            model_name='statechange',
-            index=models.Index(models.F('check_ref'), models.OrderBy(models.F('at'), descending=True), condition=models.Q(('check_ref__isnull', False)), name='statechange_check'),
+            model_name="statechange",
+            index=models.Index(
+                models.F("check_ref"),
+                models.OrderBy(models.F("at"), descending=True),
+                condition=models.Q(("check_ref__isnull", False)),
+                name="statechange_check",
+            ),
         ),
     ]

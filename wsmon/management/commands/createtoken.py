@@ -32,12 +32,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Create the token; a name that is taken or wrong is refused."""
         try:
-            token, text = tokens.create(
-                options["name"], options["scopes"], Actor.system("manage.py createtoken")
-            )
+            token, text = tokens.create(options["name"], options["scopes"], Actor.system("manage.py createtoken"))
         except tokens.TokenError as error:
             raise CommandError(str(error)) from None
-        self.stderr.write(
-            f"Token {token.name!r} with {', '.join(token.scopes)}. Keep it: it is not shown again."
-        )
+        self.stderr.write(f"Token {token.name!r} with {', '.join(token.scopes)}. Keep it: it is not shown again.")
         self.stdout.write(text)
