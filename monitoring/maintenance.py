@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from dateutil.rrule import rrulestr
+from dateutil.rrule import rrule, rrulestr
 from django.db.models import Q
 
 from monitoring.models import MaintenanceWindow
@@ -59,7 +59,7 @@ def check_recurrence(text: str) -> None:
         rule = rrulestr(text, dtstart=_LAST_YEARS)
     except Exception as problem:  # dateutil documents no limit to what it raises
         raise ValueError(f"not a recurrence rule: {problem}") from None
-    if next(iter(rule.replace(count=None, until=None)), None) is None:
+    if not isinstance(rule, rrule) or next(iter(rule.replace(count=None, until=None)), None) is None:
         raise ValueError("the rule never comes true")
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -297,9 +298,9 @@ class TestTwoAtOnce:
             checks = [make_check(service, confirm_down=1) for _ in range(4)]
             batch = [finished(check, outcome("critical")) for check in checks]
             self.together(
-                lambda batch=batch: store.settle(batch),
-                lambda checks=checks: pause(reversed(checks), ANNA, "x"),
-                lambda checks=checks: pause(checks, ANNA, "y"),
+                partial(store.settle, batch),
+                partial(pause, checks[::-1], ANNA, "x"),
+                partial(pause, checks, ANNA, "y"),
             )
             service.refresh_from_db()
             assert service.status == "paused"
