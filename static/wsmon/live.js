@@ -7,6 +7,7 @@
   "use strict";
   const wsmon = (window.wsmon = window.wsmon || {});
   const STALE_AFTER = 15000;
+  const HIDE_AFTER = 5000;
   const DEAD_AFTER = 25000; /* the server pings every 10 s */
   const indicator = document.getElementById("live");
   const state = { connected: false, feed: true, signedOut: false, last: wsmon.now(), lost: 0, gap: false };
@@ -22,7 +23,25 @@
       window.addEventListener("online", () => this.again(0));
       window.addEventListener("pageshow", (event) => { if (event.persisted) { state.gap = true; this.again(0); } });
       window.addEventListener("pagehide", () => this.source?.close());
+      document.addEventListener("visibilitychange", () => this.look());
       setInterval(() => this.watch(), 1000);
+    }
+
+    /* Browsers allow six connections per host without HTTP/2: tabs in the background give theirs back. */
+    look() {
+      clearTimeout(this.hiding);
+      if (document.hidden) this.hiding = setTimeout(() => this.sleep(), HIDE_AFTER);
+      else if (this.asleep) {
+        this.asleep = false;
+        this.again(0);
+      }
+    }
+
+    sleep() {
+      this.asleep = true;
+      clearTimeout(this.timer);
+      this.source.close();
+      lost();
     }
 
     connect() {
@@ -55,13 +74,14 @@
 
     /* Connect again: at once, or after 1, 2, 4, 5, 5 ... seconds, each a little shortened by chance. */
     again(wait) {
-      if (state.signedOut) return;
+      if (state.signedOut || this.asleep) return;
       clearTimeout(this.timer);
       const delay = wait ?? Math.min(5000, 1000 * 2 ** this.tries++) * (0.6 + 0.4 * Math.random());
       this.timer = setTimeout(() => this.connect(), delay);
     }
 
     watch() {
+      if (this.asleep) return;
       if (state.connected && Date.now() - this.heardAt > DEAD_AFTER) { lost(); this.again(0); }
       else if (!state.connected && this.source.readyState === EventSource.CONNECTING && Date.now() - this.began > 12000) this.again(0);
       show();

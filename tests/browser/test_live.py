@@ -143,6 +143,7 @@ def test_the_wall_changes_by_itself(open_page: OpenPage) -> None:
     change("github", "critical", "refused")
     expect(page.locator(".wt", has_text="GitHub")).to_have_attribute("data-s", "critical")
     expect(page.locator(".wall-head")).to_contain_text("4 need attention")
+    expect(page.locator("#live .w")).to_have_text("Live")
 
 
 def test_a_lost_connection_shows_itself_and_recovers(site: Site, open_page: OpenPage) -> None:
@@ -161,6 +162,20 @@ def test_a_lost_connection_shows_itself_and_recovers(site: Site, open_page: Open
     expect(page.locator("#live")).to_have_attribute("data-s", "live", timeout=20_000)
     expect(page.locator("[data-group=attention]")).to_contain_text("missed while away")
     expect(page.locator("#overall")).to_contain_text("4/8")
+
+
+def test_a_tab_in_the_background_gives_its_connection_back(open_page: OpenPage) -> None:
+    tell()
+    page = open_page()
+    wait_live(page)
+    hide = "Object.defineProperty(document, 'hidden', {get: () => %s, configurable: true});"
+    tell_page = "document.dispatchEvent(new Event('visibilitychange'))"
+    page.evaluate(hide % "true" + tell_page)
+    expect(page.locator("#live")).not_to_have_attribute("data-s", "live", timeout=10_000)
+    change("github", "critical", "missed while hidden")
+    page.evaluate(hide % "false" + tell_page)
+    expect(page.locator("#live")).to_have_attribute("data-s", "live")
+    expect(page.locator("[data-group=attention]")).to_contain_text("missed while hidden")
 
 
 def test_without_a_worker_a_banner_says_so_and_goes_again(

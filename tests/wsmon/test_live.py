@@ -8,10 +8,11 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -28,6 +29,8 @@ from tests.monitoring.factories import make_check, make_service
 from tests.whole import eventually
 from wsmon import hub, live
 from wsmon.hub import Hub, Viewer, sse
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -307,6 +310,12 @@ class TestTheEndpoint:
 # The hub without a socket ------------------------------------------------------------------------
 
 
+def run(scenario: Coroutine[Any, Any, T]) -> T:
+    """Run it in a thread of its own: playwright leaves an event loop running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, scenario).result()
+
+
 def test_an_event_with_several_lines_stays_one_event() -> None:
     assert sse("row", "<li>\n</li>") == b"event: row\ndata: <li>\ndata: </li>\n\n"
     assert sse("resync", "") == b"event: resync\ndata: \n\n"
@@ -319,7 +328,7 @@ def test_what_waits_for_a_viewer_is_written_at_once() -> None:
         viewer.offer(b"c")
         return await viewer.next()
 
-    assert asyncio.run(scenario()) == b"abc"
+    assert run(scenario()) == b"abc"
 
 
 def test_a_viewer_that_is_too_slow_is_told_to_fetch_instead() -> None:
@@ -330,7 +339,7 @@ def test_a_viewer_that_is_too_slow_is_told_to_fetch_instead() -> None:
         large.offer(b"x" * (hub.QUEUE_BYTES + 1))
         return await many.next(), await large.next()
 
-    many, large = asyncio.run(scenario())
+    many, large = run(scenario())
     assert many is not None
     assert many.startswith(hub.RESYNC)
     assert len(many) < 200
@@ -343,7 +352,7 @@ def test_an_ended_viewer_still_gets_what_was_queued() -> None:
         viewer.end()
         return [await viewer.next(), await viewer.next()]
 
-    assert asyncio.run(scenario()) == [b"bye", None]
+    assert run(scenario()) == [b"bye", None]
 
 
 def test_nothing_is_rendered_while_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,4 +362,4 @@ def test_nothing_is_rendered_while_nobody_watches(monkeypatch: pytest.MonkeyPatc
         idle.take('["tick", {"services": {"1": [1, 2, "healthy"]}}]')
         return bool(idle._changed or idle._ticks)
 
-    assert asyncio.run(scenario()) is False
+    assert run(scenario()) is False
