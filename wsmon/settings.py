@@ -162,11 +162,9 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_TEMPLATE = "registration/locked.html"
 AXES_VERBOSE = False
-AXES_IPWARE_PROXY_COUNT = env.int("WSMON_TRUSTED_PROXIES", 0)
-AXES_IPWARE_META_PRECEDENCE_ORDER = (
-    ["HTTP_X_FORWARDED_FOR", "REMOTE_ADDR"] if AXES_IPWARE_PROXY_COUNT else ["REMOTE_ADDR"]
-)
-TRUSTED_PROXIES = AXES_IPWARE_PROXY_COUNT
+AXES_CLIENT_IP_CALLABLE = "wsmon.audit.address_of"
+TRUSTED_PROXIES = env.int("WSMON_TRUSTED_PROXIES", 0)
+"""How many proxies of ours stand in front; each appends the address it saw to ``X-Forwarded-For``."""
 OTP_TOTP_ISSUER = "wsmon"
 OTP_ADMIN_HIDE_SENSITIVE_DATA = True
 

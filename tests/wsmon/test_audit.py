@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from axes.helpers import get_client_ip_address
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.test import RequestFactory
@@ -118,3 +119,10 @@ class TestRecord:
         with pytest.raises(RuntimeError):
             pause_and_fail()
         assert not AuditEntry.objects.exists()
+
+
+def test_the_sign_in_limit_counts_by_the_same_address(settings: Any) -> None:
+    settings.TRUSTED_PROXIES = 1
+    assert get_client_ip_address(ask("6.6.6.6, 203.0.113.7")) == "203.0.113.7"
+    settings.TRUSTED_PROXIES = 0
+    assert get_client_ip_address(ask("6.6.6.6, 203.0.113.7")) == "10.0.0.1"
