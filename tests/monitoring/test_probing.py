@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 import providers
@@ -111,3 +112,13 @@ class TestConfigured:
         service = make_service(provider="plain")
         make_check(service, "ping", archived_at=timezone.now())
         assert configured(service, "connectivity") is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_holds_no_database_connection_while_it_waits_for_the_vendor(vendors: Vendors):
+    held: list[object] = []
+    vendors.fake.answer = lambda context: held.append(connection.connection) or healthy(context)
+    check = make_check(make_service(provider="fake"), "ping")
+    probe_now(check.service, "ping", 3)
+    assert held == [None]
+    assert ProbeResult.objects.get().manual
