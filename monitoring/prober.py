@@ -157,7 +157,10 @@ class Prober:
         busy = sum(lane.running for lane in self.lanes.values())
         probing = len(self._workers) - 2
         if busy > probing and probing < self.threads:
-            self._spawn(f"probe-{probing}", self._probe_forever)
+            try:
+                self._spawn(f"probe-{probing}", self._probe_forever)
+            except RuntimeError:  # the machine has no thread left: those there are do the work
+                logger.warning("no further probe thread can be started", threads=probing)
         self.ready.put(planned)
 
     def _claim(self) -> None:
@@ -289,8 +292,8 @@ class Prober:
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=f"prober-{name}", daemon=True)
-        self._workers.append(thread)
         thread.start()
+        self._workers.append(thread)
 
 
 _prober: Prober | None = None

@@ -87,6 +87,23 @@ def due_again(checks: Sequence[Check]) -> None:
 
 
 class TestProbing:
+    def test_it_goes_on_with_the_threads_it_has_when_the_machine_gives_no_more(
+        self, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
+    ):
+        start = threading.Thread.start
+
+        def start_one(thread: threading.Thread) -> None:
+            if thread.name.startswith("prober-probe-") and thread.name != "prober-probe-0":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start_one)
+        checks = make(4)
+        with running() as made:
+            stored(checks)
+            assert len(made._workers) == 3
+        assert results(checks) == once(checks)
+
     def test_each_due_check_is_probed_once_however_often_it_ticks(self, vendors: Vendors):
         checks = make(20)
         with running() as made:
@@ -497,3 +514,44 @@ class TestClock:
             set_clock(timedelta(hours=-1))
             stored(checks, 2)
         assert set(vendors.fake.calls.values()) == {2}
+
+
+class TestFaultsOfOurOwn:
+    def test_a_fault_after_a_probe_ends_no_thread(self, vendors: Vendors, monkeypatch: pytest.MonkeyPatch):
+        def fail(*_: Any) -> None:
+            raise RuntimeError("a fault in counting")
+
+        monkeypatch.setattr(prober.WorkerLog, "probed", fail)
+        checks = make(12)
+        with running(threads=2, width=2):
+            stored(checks)
+        assert vendors.fake.calls == once(checks)
+
+    def test_a_lease_that_cannot_be_given_back_runs_out_by_itself(self, vendors: Vendors, outage: Outage):
+        make(1)
+        made = Prober(2, 2)
+        (claim,) = claims.claim(uuid.uuid4(), 1, {}, 1)
+        outage.lasts = True
+        made._give_back(Planned(time.monotonic(), 0, claim, time.monotonic()))
+        assert outage.refused["give_back"] == 1
+
+    def test_batches_are_bounded(self, vendors: Vendors, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(prober, "STORE_LIMIT", 2)
+        sizes: list[int] = []
+        settle = store.settle
+        monkeypatch.setattr(store, "settle", lambda batch: sizes.append(len(batch)) or settle(batch))
+        checks = make(9)
+        with running():
+            stored(checks)
+        assert sum(sizes) == 9
+        assert max(sizes) <= 2
+
+    def test_a_probe_before_the_process_is_known_as_a_worker_counts_too(self, vendors: Vendors):
+        make(1)
+        made = Prober(2, 2)
+        (claim,) = claims.claim(uuid.uuid4(), 1, {}, 1)
+        now = time.monotonic()
+        made._probe(Planned(now, 0, claim, now), now)
+        finished = made.results.get_nowait()
+        assert finished is not None
+        assert finished.check_id == claim.check_id
