@@ -43,17 +43,18 @@ def _answer(request: HttpRequest, token: str, signal: str) -> HttpResponse:
         return _text(405, "method not allowed", Allow="GET, HEAD, POST")
     if _length(request) > LONGEST_BODY:
         return _text(413, "body too large")
-    wait = unknown.peek(str(address_of(request))) or calls.peek(token)
+    wait = calls.peek(token)
     if wait:
-        return _text(429, "too many calls", **{"Retry-After": str(int(wait) + 1)})
+        return _too_many(wait)
     try:
         known = signal in COLUMNS and note(token, signal)
     except OperationalError:
         log.exception("heartbeat_lost")
         return _text(503, "try again", **{"Retry-After": "5"})
     if not known:
-        unknown.take(str(address_of(request)))
-        return _text(404, "not found")
+        # Only now: whoever sends wrong tokens must not silence the jobs behind the same address.
+        wait = unknown.take(str(address_of(request)))
+        return _too_many(wait) if wait else _text(404, "not found")
     calls.take(token)
     return _text(200, "ok")
 
@@ -85,6 +86,10 @@ def note(token: str, signal: str) -> bool:
 def _length(request: HttpRequest) -> int:
     text = request.META.get("CONTENT_LENGTH") or "0"
     return int(text) if text.isdecimal() and len(text) < 20 else LONGEST_BODY + 1
+
+
+def _too_many(wait: float) -> HttpResponse:
+    return _text(429, "too many calls", **{"Retry-After": str(int(wait) + 1)})
 
 
 def _text(status: int, words: str, **headers: str) -> HttpResponse:

@@ -234,6 +234,12 @@ class TestThrottling:
         assert guesser.get(HEALTH, REMOTE_ADDR="203.0.113.9").status_code == 401
         assert Client().get(HEALTH).status_code == 401
 
+    def test_nobody_is_shut_out_by_another_who_guesses_from_the_same_address(self, settings: Any) -> None:
+        settings.API_WRONG_TOKENS_PER_MINUTE = 1
+        guesser = Client(headers={"authorization": "Bearer wsm_guess"})
+        assert [guesser.get(HEALTH).status_code for _ in range(2)] == [401, 429]
+        assert Client(headers={"authorization": f"Bearer {token(READ)}"}).get(HEALTH).status_code == 200
+
 
 class TestItsDocumentation:
     """The OpenAPI document and the page made of it."""
