@@ -273,3 +273,13 @@ def test_every_vendors_page_is_in_a_known_format() -> None:
 )
 def test_bad_options_are_refused_with_the_key(options: dict[str, Any], says: str) -> None:
     assert says in refusal("status_page", options)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"<item " * 300_000, b"<item><title>" + b" " * 2_000_000, b"<item>" + b"<title" * 300_000],
+    ids=["items", "spaces", "titles"],
+)
+def test_a_feed_of_garbage_takes_no_time_to_read(garbage: bytes) -> None:
+    found = probe(b"<rss>" + garbage, format="rss")
+    assert (found.outcome, found.message) == (Outcome.DEGRADED, "the vendor says partial outage (an outage)")
