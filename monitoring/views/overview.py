@@ -191,7 +191,7 @@ def wall(request: HttpRequest) -> HttpResponse:
 @may_read
 def changes(request: HttpRequest) -> HttpResponse:
     """Every state change of services and checks, newest first; of one service with ``?service=``."""
-    slug = request.GET.get("service", "")
+    slug = request.GET.get("service", "").replace("\0", "")
     service = Service.objects.filter(slug=slug).first() if slug else None
     cursor = request.GET.get("before") or None
     query = {"service": service.slug} if service else {}

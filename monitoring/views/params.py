@@ -37,7 +37,7 @@ class Params:
             period=_one_of(get("period"), history.PERIODS, "24h"),
             chart=(get("chart") or "")[:60],
             show=_one_of(get("show"), SHOWS, "all"),
-            check=(get("check") or "")[:60],
+            check=(get("check") or "").replace("\0", "")[:60],
             category=_one_of(get("category"), list(Category), ""),
             before=(get("before") or "")[:60],
         )

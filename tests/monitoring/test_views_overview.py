@@ -19,6 +19,7 @@ from monitoring import fragments, overview, panels
 from monitoring.models import Check, CheckState, MaintenanceWindow, Service, StateChange
 from monitoring.views.overview import Params
 from tests.browser.story import STORY, Told, beat, tell
+from tests.monitoring.factories import make_service
 
 pytestmark = pytest.mark.django_db
 
@@ -40,6 +41,15 @@ def text(response: HttpResponseBase) -> str:
     assert isinstance(response, HttpResponse)
     assert response.status_code == 200
     return response.content.decode()
+
+
+class TestOddAddresses:
+    @pytest.mark.parametrize(
+        "path", ["/?q=%00", "/changes/?service=%00", "/services/odd/?show=changes&check=%00&before=%00"]
+    )
+    def test_characters_the_database_cannot_hold_find_nothing(self, reader: Client, path: str) -> None:
+        make_service("odd")
+        assert reader.get(path).status_code in (200, 302)
 
 
 class TestWhoGetsThem:
