@@ -355,3 +355,8 @@ def test_an_unknown_address_gets_the_page_for_it(inside: Client) -> None:
     response = inside.get("/nowhere/")
     assert response.status_code == 404
     assert "Nothing here" in response.content.decode()
+
+
+def test_the_sign_in_page_never_sends_one_back_to_itself(inside: Client) -> None:
+    response = inside.get("/login/?next=/login/")
+    assert (response.status_code, response["Location"]) == (302, "/")

@@ -56,6 +56,11 @@ class Login(LoginView):
     redirect_authenticated_user = True
     extra_context = _rules()
 
+    def get_redirect_url(self) -> str:  # type: ignore[override]  # the stubs are for Django 6
+        """Where to go afterwards: never back to this page, which Django answers with an error."""
+        target = str(super().get_redirect_url())
+        return "" if target == self.request.path else target
+
     def form_valid(self, form: Any) -> HttpResponse:
         """Sign in, or ask for the second factor first when the account has one."""
         user = form.get_user()
