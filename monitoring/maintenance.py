@@ -63,9 +63,9 @@ def check_recurrence(text: str) -> None:
         raise ValueError("the rule never comes true")
 
 
-def in_force(windows: Iterable[MaintenanceWindow], now: datetime) -> MaintenanceWindow | None:
-    """The first of ``windows`` that is in force at ``now``."""
-    return next((window for window in windows if occurrence_at(window, now)), None)
+def in_force(windows: Iterable[MaintenanceWindow], now: datetime) -> list[MaintenanceWindow]:
+    """Those of ``windows`` that are in force at ``now``."""
+    return [window for window in windows if occurrence_at(window, now)]
 
 
 def occurrence_at(window: MaintenanceWindow, now: datetime) -> Occurrence | None:

@@ -197,7 +197,8 @@ def views(service_ids: Sequence[int], period: str = "24h", *, bars: bool = True)
     services = {row.id: row for row in Service.objects.filter(id__in=service_ids, archived_at=None)}
     checks = _checks(services, now)
     summaries = {row.service_id: row for row in ServiceSummary.objects.filter(service__in=services, period=period)}
-    windows = maintenance.relevant(now)
+    # Judged once, not once per service: following a recurrence is dear.
+    windows = maintenance.in_force(maintenance.relevant(now), now)
     return [
         _view(services[key], checks[key], summaries.get(key), PERIODS[period] if bars else None, windows, now)
         for key in service_ids
@@ -296,7 +297,7 @@ def _view(
         uptime=summary.uptime if summary else None,
         p50_ms=summary.p50_ms if summary else None,
         p95_ms=summary.p95_ms if summary else None,
-        maintenance=maintenance.in_force(maintenance.of_service(windows, service.id), now),
+        maintenance=next(iter(maintenance.of_service(windows, service.id)), None),
         advice=advice(
             status, main if explained else None, sorted({name for check in checks for name in check.missing})
         ),

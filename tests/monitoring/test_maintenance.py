@@ -138,10 +138,10 @@ class TestUpcoming:
         assert upcoming([window(), window(START + HOUR, cancelled_at=START)], START, timedelta(days=1)) == []
 
 
-def test_the_first_that_is_in_force_is_found():
+def test_those_in_force_are_found():
     first, second, other = window(START - 9 * HOUR), window(), window()
-    assert in_force([first, second, other], START) is second
-    assert in_force([first], START) is None
+    assert in_force([first, second, other], START) == [second, other]
+    assert in_force([first], START) == []
 
 
 @pytest.mark.django_db

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from monitoring import actions, overview, summaries
+from monitoring import actions, maintenance, overview, summaries
 from monitoring.models import Check, CheckState, MaintenanceWindow, Service
 from monitoring.overview import Filter, main_check, overall, page, view, views
 from monitoring.periods import PERIODS
@@ -350,6 +350,19 @@ class TestServiceView:
         assert [found.maintenance for found in views([service.id, other.id])] == [window, None]
         everywhere = MaintenanceWindow.objects.create(service=None, **plan)
         assert views([other.id])[0].maintenance == everywhere
+
+    def test_a_window_is_judged_once_for_all_services(self, monkeypatch: pytest.MonkeyPatch):
+        judged: list[MaintenanceWindow] = []
+        occurrence_at = maintenance.occurrence_at
+        monkeypatch.setattr(
+            maintenance, "occurrence_at", lambda window, now: judged.append(window) or occurrence_at(window, now)
+        )
+        services = [make_service(name) for name in ("one", "two", "three")]
+        now = timezone.now()
+        plan = {"starts_at": now - HOUR, "ends_at": now + HOUR, "reason": "x", "recurrence": "FREQ=DAILY"}
+        window = MaintenanceWindow.objects.create(service=None, **plan)
+        assert [found.maintenance for found in views([one.id for one in services])] == [window] * 3
+        assert judged == [window]
 
     def test_a_provider_that_is_gone_is_called_by_its_slug(self):
         make_service("old", "no_such_vendor")
