@@ -491,15 +491,26 @@ class TestConcurrency:
             thread.join(30)
         return sorted(counted)
 
-    def test_two_workers_that_change_two_checks_of_a_service_agree_on_it(self):
-        for _ in range(5):
-            service = make_service()
-            one, other = make_check(service, confirm_up=1), make_check(service, confirm_up=1)
-            CheckState.objects.filter(check_ref__service=service).update(status="critical")
-            Service.objects.filter(id=service.id).update(status="critical")
-            assert self.in_threads([finished(one)], [finished(other)]) == [1, 1]
-            service.refresh_from_db()
-            assert service.status == "healthy"
+    def test_two_workers_that_change_two_checks_of_a_service_agree_on_it(self, monkeypatch: pytest.MonkeyPatch):
+        service = make_service()
+        one, other = make_check(service, confirm_up=1), make_check(service, confirm_up=1)
+        CheckState.objects.filter(check_ref__service=service).update(status="critical")
+        Service.objects.filter(id=service.id).update(status="critical")
+        batches = [[finished(one)], [finished(other)]]
+        second, announce = threading.Event(), store._announce
+
+        def dawdle(decided: Any, changed: Any) -> None:
+            """The first holds its transaction open for as long as the second, unless it is made to wait, takes."""
+            announce(decided, changed)
+            if decided[0].finished.check_id == one.id:
+                second.wait(0.5)
+            else:
+                second.set()
+
+        monkeypatch.setattr(store, "_announce", dawdle)
+        assert self.in_threads(*batches) == [1, 1]
+        service.refresh_from_db()
+        assert service.status == "healthy"
 
     def test_two_workers_with_the_same_results_count_them_once(self):
         checks = [make_check() for _ in range(10)]

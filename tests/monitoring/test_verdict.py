@@ -36,7 +36,8 @@ WORDS = {
 def feed(start: str, outcomes: str, policy: Policy) -> str:
     """The status after each outcome, one letter each."""
     letters = {word: letter for letter, word in WORDS.items()}
-    status, recent, found = Status(WORDS[start]), [], ""
+    status, found = Status(WORDS[start]), ""
+    recent: list[str] = []
     for letter in outcomes:
         recent = remember(recent, Outcome(WORDS[letter]))
         status = judge(status, recent, policy)
