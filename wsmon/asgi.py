@@ -19,6 +19,8 @@ Send = Callable[[Any], Awaitable[None]]
 
 # WhiteNoise: outside production files are served from where they are, and there is no such directory.
 warnings.filterwarnings("ignore", message="No directory at")
+# Its files are read synchronously, which is right for files of this size.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 logs.configure(json=settings.PRODUCTION)
 telemetry.start()  # adds its middleware, so before the application is made
 django_application = get_asgi_application()
