@@ -19,9 +19,16 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wsmon.settings")
 ON_WORKER_SHUTDOWN = ("monitoring.prober.stop",)
 """Called when a worker stops, so that it finishes the probes it has begun."""
 
+EXPIRES = 7200.0
+"""Seconds after which a nudge that nobody took is dropped, so that the broker cannot fill up.
+
+Beat's clock sets the time and the worker's judges it: a worker whose clock is ahead, even by a whole hour,
+must still take fresh ones.
+"""
+
 SCHEDULE: dict[str, dict[str, Any]] = {
-    "tick": {"task": "monitoring.tasks.tick", "schedule": 1.0, "options": {"expires": 2.0}},
-    "housekeep": {"task": "monitoring.tasks.housekeep", "schedule": 60.0, "options": {"expires": 55.0}},
+    "tick": {"task": "monitoring.tasks.tick", "schedule": 1.0, "options": {"expires": EXPIRES}},
+    "housekeep": {"task": "monitoring.tasks.housekeep", "schedule": 60.0, "options": {"expires": EXPIRES}},
 }
 
 app = Celery("wsmon")
