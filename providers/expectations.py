@@ -11,7 +11,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wsmon.vocabulary import JSON
+import regex
+
+from wsmon.http import HttpError
+from wsmon.vocabulary import JSON, Category
+
+PATTERN_SECONDS = 1.0
+"""How long a person's pattern may look at what a target sends; some patterns need years for some texts."""
 
 _STEP = re.compile(
     r"""\.(?P<name>[^.\[\]"'\s]+)"""
@@ -46,14 +52,27 @@ def check_condition(condition: JSON) -> None:
         if name == "exists" and not isinstance(operand, bool):
             raise ValueError("exists needs true or false")
         if name == "matches":
-            _check_pattern(operand)
+            check_pattern(operand)
 
 
-def _check_pattern(operand: JSON) -> None:
+def check_pattern(text: JSON) -> None:
+    """Raise ValueError, saying why, unless ``text`` is a regular expression."""
     try:
-        re.compile(operand)
-    except (re.error, TypeError):
-        raise ValueError("matches needs a valid regular expression") from None
+        regex.compile(text)
+    except (regex.error, TypeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"is not a valid regular expression ({error})") from None
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether ``pattern`` is found in ``text``; HttpError (our own fault) when that takes too long.
+
+    Not by ``re``, which cannot be interrupted and lets no other thread run meanwhile.
+    """
+    try:
+        return regex.search(pattern, text, timeout=PATTERN_SECONDS) is not None
+    except TimeoutError:
+        message = f"the regular expression {_short(pattern)} takes too long on this answer: make it simpler"
+        raise HttpError(message, Category.CONFIGURATION_ERROR, ours=True) from None
 
 
 def find(document: JSON, path: str) -> tuple[bool, JSON]:
@@ -118,7 +137,7 @@ OPERATORS: Mapping[str, Callable[[JSON, JSON], bool]] = {
     "lte": _numbers(operator.le),
     "in": lambda value, operand: any(_equal(value, each) for each in operand),
     "contains": _contains,
-    "matches": lambda value, operand: isinstance(value, str) and re.search(operand, value) is not None,
+    "matches": lambda value, operand: isinstance(value, str) and matches(operand, value),
     "exists": lambda _value, _operand: True,
 }
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from providers.base import Kind, ProbeContext, ProbeOutcome, Provider
-from providers.expectations import check_condition, check_path, find, holds
+from providers.expectations import check_condition, check_path, check_pattern, find, holds, matches
 from providers.options import Options, Texts, Url
 from wsmon.http import MAX_BYTES, Redirects, Response
 from wsmon.redact import redact
@@ -34,10 +34,7 @@ def _statuses(value: Any) -> Any:
 
 
 def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"is not a valid regular expression ({error})") from None
+    check_pattern(text)
     return text
 
 
@@ -201,7 +198,7 @@ def _unmet(expect: Expect, response: Response) -> Iterator[str]:
         text = response.text()
         yield from (f"the body does not contain {wanted!r}" for wanted in expect.body_contains if wanted not in text)
         yield from (f"the body contains {bad!r}" for bad in expect.body_not_contains if bad in text)
-        if expect.regex and not re.search(expect.regex, text):
+        if expect.regex and not matches(expect.regex, text):
             yield f"the body does not match {expect.regex!r}"
     if expect.json_:
         body = response.json()

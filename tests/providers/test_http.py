@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import providers
+from providers import expectations
 from providers.expectations import find, holds
 from providers.http import HttpOptions
 from tests.providers.generic import refusal, run
@@ -104,6 +105,17 @@ def test_expectations_of_the_answer(expect: dict[str, Any], says: str | None) ->
         assert (outcome.outcome, outcome.category) == (Outcome.CRITICAL, Category.VALIDATION_ERROR)
         assert says in outcome.message
         assert outcome.details["body"].startswith('{"db"')
+
+
+@pytest.mark.parametrize("expect", [{"regex": "(a|aa)+$"}, {"json": {"$": {"matches": "(a|aa)+$"}}}])
+def test_a_pattern_that_would_take_years_is_our_error(
+    expect: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expectations, "PATTERN_SECONDS", 0.05)
+    with Server(answering(b'"' + b"a" * 200 + b'!"')) as server:
+        outcome = found(server, expect=expect)
+    assert (outcome.outcome, outcome.category) == (Outcome.ERROR, Category.CONFIGURATION_ERROR)
+    assert "takes too long" in outcome.message
 
 
 def test_garbage_instead_of_json_is_critical() -> None:
