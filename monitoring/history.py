@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 from django.db.models import Count, Q
@@ -59,14 +59,28 @@ class Point:
     failed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One of the 90 bars of an uptime strip. ``status`` is an outcome's word, or ``none``."""
+class Slot(NamedTuple):
+    """One of the 90 bars of an uptime strip. ``status`` is an outcome's word, or ``none``.
 
-    start: datetime
-    end: datetime
+    A page has thousands of them and asks few for their times, so these are worked out when asked for.
+    """
+
+    first: datetime
+    """Start of the strip."""
+    seconds: int
+    index: int
     status: str
-    text: str
+    text: str = ""
+
+    @property
+    def start(self) -> datetime:
+        """Start of the slot."""
+        return self.first + timedelta(seconds=self.index * self.seconds)
+
+    @property
+    def end(self) -> datetime:
+        """Its end, which is the next one's start."""
+        return self.first + timedelta(seconds=(self.index + 1) * self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +148,11 @@ def bars(check_ids: Sequence[int], period: str) -> dict[int, list[Slot]]:
 
 def strip(first: datetime, period: Period, letters: str, notes: dict[str, str]) -> list[Slot]:
     """The slots of a summary that was made beforehand."""
-    return [_slot(first, period, index, letter, notes.get(str(index), "")) for index, letter in enumerate(letters)]
+    seconds = period.slot_seconds
+    return [
+        Slot(first, seconds, index, WORDS[letter], notes.get(str(index), "") if notes else "")
+        for index, letter in enumerate(letters)
+    ]
 
 
 def results(
@@ -225,16 +243,9 @@ def _point(epoch: int, one: Counts) -> Point:
 
 
 def _strip(found: list[Counts], period: Period, now: datetime) -> list[Slot]:
-    first = period.first_start(now)
-    return [
-        _slot(first, period, index, one.letter, one.sentence() if one.letter not in "h." else "")
-        for index, one in enumerate(found)
-    ]
-
-
-def _slot(first: datetime, period: Period, index: int, letter: str, text: str) -> Slot:
-    start = first + timedelta(seconds=index * period.slot_seconds)
-    return Slot(start, start + timedelta(seconds=period.slot_seconds), WORDS[letter], text)
+    letters = "".join(one.letter for one in found)
+    notes = {str(index): one.sentence() for index, one in enumerate(found) if one.letter not in "h."}
+    return strip(period.first_start(now), period, letters, notes)
 
 
 def _cursor(at: datetime, key: int) -> str:

@@ -144,7 +144,7 @@ def test_a_limit_far_away_is_not_drawn() -> None:
 
 def slots(letters: str) -> list[Slot]:
     words = {"h": "healthy", "d": "degraded", "c": "critical", "e": "error", ".": "none", "p": "paused"}
-    return [Slot(NOW, NOW, words[letter], f"<{index}>") for index, letter in enumerate(letters)]
+    return [Slot(NOW, 60, index, words[letter], f"<{index}>") for index, letter in enumerate(letters)]
 
 
 def test_an_uptime_bar_has_one_path_per_quiet_run_and_a_tooltip_per_bad_slot() -> None:
