@@ -68,19 +68,19 @@ class Slot(NamedTuple):
     first: datetime
     """Start of the strip."""
     seconds: int
-    index: int
+    place: int
     status: str
     text: str = ""
 
     @property
     def start(self) -> datetime:
         """Start of the slot."""
-        return self.first + timedelta(seconds=self.index * self.seconds)
+        return self.first + timedelta(seconds=self.place * self.seconds)
 
     @property
     def end(self) -> datetime:
         """Its end, which is the next one's start."""
-        return self.first + timedelta(seconds=(self.index + 1) * self.seconds)
+        return self.first + timedelta(seconds=(self.place + 1) * self.seconds)
 
 
 @dataclass(frozen=True, slots=True)

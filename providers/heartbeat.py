@@ -38,12 +38,13 @@ def probe(context: ProbeContext) -> ProbeOutcome:
 def judge(options: HeartbeatOptions, facts: HeartbeatFacts, now: datetime) -> ProbeOutcome:
     """What the calls say about the job at ``now`` (all times aware).
 
-    Lateness counts from the last success, but never from before the check was made, nor from before wsmon
-    could receive calls: a call lost to our own absence is not the job's fault.
+    Lateness counts from the last success, but never from before the check was made. A call that was expected
+    before wsmon could listen again may have been lost to our own absence: then it counts from there.
     """
-    due = _latest(facts.created_at, facts.last_success_at, facts.watching_since) + _seconds(
-        options.period + options.grace
-    )
+    expected = _latest(facts.created_at, facts.last_success_at) + _seconds(options.period)
+    if facts.watching_since and expected <= facts.watching_since:
+        expected = facts.watching_since + _seconds(options.period)
+    due = expected + _seconds(options.grace)
     details = _details(facts, due)
     if facts.last_fail_at and facts.last_fail_at > _latest(facts.created_at, facts.last_success_at):
         message = f"the job reported a failure {_ago(facts.last_fail_at, now)}"

@@ -46,6 +46,8 @@ def probe(options: Any = None, **minutes_ago: float) -> Any:
         ({"success": 300, "watching": 30}, Outcome.HEALTHY, "last success 5h ago"),
         ({"success": 300, "watching": 66}, Outcome.CRITICAL, "late"),
         ({"success": 10, "watching": 300}, Outcome.HEALTHY, "last success"),
+        # But not one that was expected only after wsmon listened again.
+        ({"success": 66, "watching": 20}, Outcome.CRITICAL, "1m late"),
         # A failure counts at once, until the next success.
         ({"success": 10, "fail": 1}, Outcome.CRITICAL, "reported a failure 1m ago"),
         ({"success": 1, "fail": 10}, Outcome.HEALTHY, "last success"),
