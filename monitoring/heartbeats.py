@@ -11,7 +11,6 @@ from django.contrib.auth.decorators import login_not_required
 from django.db import OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
-from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
 from wsmon.audit import address_of
@@ -60,25 +59,28 @@ def _answer(request: HttpRequest, token: str, signal: str) -> HttpResponse:
 
 
 def note(token: str, signal: str) -> bool:
-    """Store a call in one statement and make its check due; return whether the token is known."""
+    """Store a call in one statement and make its check due; return whether the token is known.
+
+    By the database's clock, as calls are judged: that of a web host may be wrong.
+    """
     column = COLUMNS[signal]
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
             WITH called AS (
-                UPDATE monitoring_heartbeat beat SET {column} = %(now)s
+                UPDATE monitoring_heartbeat beat SET {column} = clock_timestamp()
                 FROM monitoring_configuration checked
                 WHERE beat.token = %(token)s AND checked.id = beat.check_id AND checked.archived_at IS NULL
                 RETURNING beat.check_id
             ), due AS (
-                UPDATE monitoring_checkstate state SET next_due_at = %(now)s
+                UPDATE monitoring_checkstate state SET next_due_at = clock_timestamp()
                 FROM called WHERE state.check_id = called.check_id
                   -- A probe under way saw nothing of this call: moved, the check is probed again after it.
-                  AND (state.next_due_at > %(now)s OR state.lease_token IS NOT NULL)
+                  AND (state.next_due_at > clock_timestamp() OR state.lease_token IS NOT NULL)
             )
             SELECT count(*) FROM called
             """,  # noqa: S608 - the column is one of ours
-            {"now": timezone.now(), "token": token.replace("\x00", "")},
+            {"token": token.replace("\x00", "")},
         )
         return bool(cursor.fetchone()[0])
 

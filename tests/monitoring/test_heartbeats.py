@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 import requests
+import time_machine
 from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -57,6 +58,15 @@ def test_it_notes_a_call(job: Heartbeat, method: str, path: str, column: str) ->
     times = {name: getattr(job, name) for name in ("last_success_at", "last_start_at", "last_fail_at")}
     assert times.pop(column) >= before
     assert set(times.values()) == {None}
+
+
+def test_a_web_host_whose_clock_is_wrong_makes_no_job_late(job: Heartbeat) -> None:
+    before = timezone.now()
+    with time_machine.travel(before - timedelta(hours=1)):
+        Client().get(f"/api/heartbeat/{job.token}")
+    job.refresh_from_db()
+    assert job.last_success_at is not None
+    assert job.last_success_at >= before
 
 
 def test_it_makes_the_check_due_at_once(job: Heartbeat) -> None:
