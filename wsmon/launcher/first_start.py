@@ -42,14 +42,20 @@ def prepare() -> list[str]:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Hosts that start together take turns; the lock ends with the connection at the latest."""
+    """Hosts that start together take turns; the lock ends with the connection at the latest.
+
+    Neither waiting for another's migrations nor a migration of one's own is cut short by the time limits
+    that hold for pages and probes.
+    """
     with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")
         cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK])
     try:
         yield
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+            cursor.execute("RESET statement_timeout; RESET lock_timeout")
 
 
 def migrations_pending() -> bool:
