@@ -25,12 +25,46 @@ logs.configure(json=settings.PRODUCTION)
 telemetry.start()  # adds its middleware, so before the application is made
 django_application = get_asgi_application()
 
-from wsmon import live  # noqa: E402  (needs Django to be set up)
+from wsmon import live, problems  # noqa: E402  (needs Django to be set up)
+
+LARGEST_BODY = 4 * 1_048_576
+"""Bytes of a request's body that are read at all; views and Django refuse smaller ones, where fit.
+
+Django writes a whole body to a temporary file before it asks who sends it: without a limit here any
+stranger could fill the disk.
+"""
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Dispatch one connection. ``/live/`` never enters Django: it stays open for hours."""
     if scope["type"] == "http" and scope["path"] == "/live/":
         await live.application(scope, receive, send)
-    else:
-        await django_application(scope, receive, send)
+        return
+    body = _Capped(receive)
+    await django_application(scope, body, send)
+    if body.exceeded:  # Django took it for a client that went away, and said nothing
+        await _refuse(send)
+
+
+class _Capped:
+    """``receive``, which ends the request when its body is too large."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._bytes = 0
+        self.exceeded = False
+
+    async def __call__(self) -> dict[str, Any]:
+        message = {"type": "http.disconnect"} if self.exceeded else await self._receive()
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > LARGEST_BODY:
+            self.exceeded = True
+            return {"type": "http.disconnect"}
+        return message
+
+
+async def _refuse(send: Send) -> None:
+    answer = problems.response(problems.Problem(413, "the body is too large"))
+    headers = [(b"content-type", answer["Content-Type"].encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.content})
