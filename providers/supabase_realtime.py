@@ -103,17 +103,19 @@ def functionality(talk: Talk) -> ProbeOutcome:
     try:
         _heartbeat(Bounded(sock, ends), url)
     except websocket.WebSocketBadStatusException as error:
-        talk.took(_finished(opened, began), error.status_code)
-        raise Verdict(_refused(talk, error.status_code)) from None
+        status = error.status_code or 0  # none at all before a blank first line
+        talk.took(_finished(opened, began), status or None)
+        raise Verdict(_refused(talk, status)) from None
     except (TimeoutError, websocket.WebSocketTimeoutException):
         message = f"timed out after {round(talk.context.timeout, 2):g} s waiting for the heartbeat's answer"
         raise HttpError(message, Category.TIMEOUT_ERROR, timings=_finished(opened, began)) from None
-    except (websocket.WebSocketException, ValueError):
-        talk.took(_finished(opened, began))
-        talk.must(False, "a reply to the heartbeat")
-    except OSError:
+    except (OSError, websocket.WebSocketConnectionClosedException):
         message = "the WebSocket broke off before the heartbeat's answer"
         raise HttpError(message, Category.NETWORK_ERROR, timings=_finished(opened, began)) from None
+    except (websocket.WebSocketException, ValueError):
+        talk.took(_finished(opened, began))
+        message = "the WebSocket answered something else than the heartbeat's reply"
+        raise Verdict(talk.say(Outcome.CRITICAL, message, Category.VALIDATION_ERROR)) from None
     finally:
         sock.close()
     talk.took(_finished(opened, began), 101)
@@ -142,9 +144,14 @@ def _open(talk: Talk, url: str, ends: float) -> tuple[socket.socket, Timings]:
 def _heartbeat(sock: Bounded, url: str) -> None:
     """Send one heartbeat and wait for its reply; raises ValueError for anything but ``ok``."""
     channel = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
-    channel.connect(  # type: ignore[no-untyped-call]
-        "ws" + url.removeprefix("http"), socket=sock, redirect_limit=0, suppress_origin=True
-    )
+    try:
+        channel.connect(  # type: ignore[no-untyped-call]
+            "ws" + url.removeprefix("http"), socket=sock, redirect_limit=0, suppress_origin=True
+        )
+    except websocket.WebSocketException:
+        if channel.status is None:
+            raise
+        raise websocket.WebSocketBadStatusException("a redirect", channel.status) from None
     channel.send(json.dumps(HEARTBEAT))
     while True:
         reply = json.loads(channel.recv())
@@ -157,16 +164,17 @@ def _heartbeat(sock: Bounded, url: str) -> None:
 
 def _refused(talk: Talk, status: int) -> ProbeOutcome:
     """A handshake that got an ordinary HTTP answer instead of 101."""
-    if status in {401, 403}:
-        return talk.say(
-            Outcome.ERROR,
-            f"Supabase Realtime refused the credential ({status})",
-            Category.AUTHENTICATION_ERROR,
-        )
+    if status == 401:
+        message = "Supabase Realtime refused the credential (401)"
+        return talk.say(Outcome.ERROR, message, Category.AUTHENTICATION_ERROR)
+    if status == 403:
+        message = "Supabase Realtime accepts the credential, but it lacks a permission (403)"
+        return talk.say(Outcome.ERROR, message, Category.AUTHENTICATION_ERROR)
     if status == 429:
         return talk.say(Outcome.DEGRADED, "Supabase Realtime limits our rate (429)", Category.RATE_LIMITED)
     category = Category.SERVER_ERROR if status >= 500 else Category.VALIDATION_ERROR
-    return talk.say(Outcome.CRITICAL, f"the WebSocket was answered {status} instead of 101", category)
+    answered = f"answered {status}" if status else "not answered in HTTP"
+    return talk.say(Outcome.CRITICAL, f"the WebSocket was {answered} instead of 101", category)
 
 
 def _finished(opened: Timings, began: float) -> Timings:

@@ -218,7 +218,15 @@ class TestHeartbeat:
         with serving(redirect) as server:
             outcome = self.probe(server.url)
         assert (outcome.outcome, outcome.category) == (Outcome.CRITICAL, Category.VALIDATION_ERROR)
+        assert (outcome.http_status, outcome.message) == (302, "the WebSocket was answered 302 instead of 101")
         assert len(asked) == 1
+
+    @pytest.mark.parametrize("sent", [b"\r\n", b"SSH-2.0-x\r\n\r\n", b"\xff\xfe\r\n\r\n"])
+    def test_what_is_not_http_is_not_the_vendor_s(self, sent: bytes) -> None:
+        with serving(lambda peer, headers, path: peer.sendall(sent)) as server:
+            outcome = self.probe(server.url)
+        assert (outcome.outcome, outcome.category) == (Outcome.CRITICAL, Category.VALIDATION_ERROR)
+        assert "None" not in outcome.message
 
     def test_silence_ends_at_the_deadline(self) -> None:
         with serving(answering()) as server:
@@ -250,8 +258,8 @@ class TestHeartbeat:
     def test_a_connection_that_breaks_off_is_a_network_error(self) -> None:
         with serving(lambda peer, headers, path: None) as server:
             outcome = self.probe(server.url)
-        assert outcome.category in {Category.NETWORK_ERROR, Category.VALIDATION_ERROR}
-        assert outcome.outcome == Outcome.CRITICAL
+        assert (outcome.outcome, outcome.category) == (Outcome.CRITICAL, Category.NETWORK_ERROR)
+        assert outcome.message == "the WebSocket broke off before the heartbeat's answer"
 
     def test_the_guard_holds_for_the_websocket_too(self) -> None:
         with serving(answering(phoenix())) as server:
