@@ -6,6 +6,7 @@ its leases by time, and a new worker on the same host takes back those of its de
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -145,7 +147,7 @@ def give_back(claim_: Claim) -> None:
 def register() -> Process:
     """Record this process as a worker, and take back the leases of dead ones on this host."""
     with transaction.atomic():
-        process = Process.objects.create(role="worker", host=socket.gethostname(), pid=os.getpid())
+        process = Process.objects.create(role="worker", host=here(), pid=os.getpid())
         dead = [
             other.id
             for other in Process.objects.filter(host=process.host, role="worker").exclude(id=process.id)
@@ -154,6 +156,18 @@ def register() -> Process:
         release(dead)
         Process.objects.filter(id__in=dead).delete()
     return process
+
+
+def here() -> str:
+    """This host's name and, in short, the boot and the namespace in which its process ids mean something.
+
+    Containers may share a host name, and each has a process 1.
+    """
+    try:
+        scope = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        return socket.gethostname()
+    return f"{socket.gethostname()} {hashlib.sha256(scope.encode()).hexdigest()[:8]}"
 
 
 def release(owners: list[uuid.UUID]) -> None:

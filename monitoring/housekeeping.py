@@ -15,7 +15,7 @@ from django.db import Error, connection, transaction
 from django.utils import timezone
 
 from monitoring import actions, summaries
-from monitoring.models import Check, Process, Rollup
+from monitoring.models import Check, Process, Rollup, StateChange
 
 logger = structlog.get_logger(__name__)
 
@@ -27,6 +27,9 @@ LEVEL_DAYS = {
     Rollup.Level.DAY: 1_100,
 }
 """How many days each level of rollups is kept; every period of the pages fits in its level."""
+
+CHANGE_DAYS = 400
+"""How many days state changes are kept: a year, and time to look back on it."""
 
 FORGET_PROCESS = timedelta(minutes=10)
 
@@ -40,6 +43,7 @@ def run() -> None:
         make_partitions,
         drop_old_results,
         drop_old_rollups,
+        drop_old_changes,
         forget_processes,
         summaries.refresh_due,
     ]
@@ -87,6 +91,12 @@ def drop_old_rollups(now: datetime | None = None) -> int:
         or 0  # None when there is no check at all
         for level, days in LEVEL_DAYS.items()
     )
+
+
+def drop_old_changes(now: datetime | None = None) -> int:
+    """Delete state changes older than ``CHANGE_DAYS``; return how many."""
+    oldest = (now or timezone.now()) - timedelta(days=CHANGE_DAYS)
+    return StateChange.objects.filter(at__lt=oldest).delete()[0]
 
 
 def forget_processes() -> int:

@@ -87,6 +87,8 @@ class Prober:
 
     def tick(self) -> None:
         """There may be due checks."""
+        if self.log is not None:
+            self.log.ticked()
         with self.condition:
             self.ticked = True
             self.condition.notify()
@@ -116,10 +118,11 @@ class Prober:
         pause = 0.0
         while not self.stopping:
             claim_now = self._start_due_and_wait(pause)
-            if not claim_now or self.stopping:
-                continue
             try:
-                self._claim()
+                if claim_now and not self.stopping:
+                    self._claim()
+                elif self.log is not None:  # of many workers, some miss ticks for long: they live all the same
+                    self.log.report()
                 pause = 0.0
             except Exception as problem:  # whatever it is, probing must go on
                 if isinstance(problem, Error):

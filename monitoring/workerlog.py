@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 import uuid
@@ -11,7 +10,7 @@ from collections import deque
 from datetime import timedelta
 
 from django.db import Error, connection
-from django.db.models import Max
+from django.db.models import F, Max
 from django.db.models.functions import Now
 
 from monitoring import claims
@@ -30,6 +29,7 @@ class WorkerLog:
         self._recent: deque[tuple[float, float]] = deque(maxlen=50_000)
         self._total = 0
         self._reported = 0.0
+        self._ticked = True  # a worker joins at its first tick
         self._since = time.monotonic()
 
     @classmethod
@@ -55,8 +55,12 @@ class WorkerLog:
             self._total += 1
             self._recent.append((time.monotonic(), late_seconds))
 
+    def ticked(self) -> None:
+        """A tick of the scheduler came."""
+        self._ticked = True
+
     def report(self) -> None:
-        """Write the row, at most every ``REPORT_SECONDS``; a tick was received."""
+        """Write the row, at most every ``REPORT_SECONDS``."""
         now = time.monotonic()
         if now - self._reported < REPORT_SECONDS:
             return
@@ -66,13 +70,14 @@ class WorkerLog:
                 self._recent.popleft()
             late = sorted(seconds for _, seconds in self._recent)
             total = self._total
+        ticked, self._ticked = self._ticked, False
         span = min(WINDOW_SECONDS, max(now - self._since, 1.0))
         written = Process.objects.filter(id=self.process_id).update(
             seen_at=Now(),
-            beat_at=Now(),
+            beat_at=Now() if ticked else F("beat_at"),
             probes=total,
             probes_per_second=len(late) / span,
             late_ms=late[int(len(late) * 0.99)] * 1000 if late else 0.0,
         )
         if not written:  # the row was tidied away while this process was cut off
-            Process.objects.create(id=self.process_id, role="worker", host=socket.gethostname(), pid=os.getpid())
+            Process.objects.create(id=self.process_id, role="worker", host=claims.here(), pid=os.getpid())

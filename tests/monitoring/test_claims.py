@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -269,6 +270,12 @@ class TestRegister:
         _, check = self.neighbour(pid=os.getpid())
         claims.register()
         assert not self.leased(check)
+
+    def test_a_container_with_our_host_name_and_process_number_is_left_alone(self):
+        row, check = self.neighbour(host=f"{socket.gethostname()} 0123abcd", pid=os.getpid())
+        claims.register()
+        assert self.leased(check)
+        assert Process.objects.filter(id=row.id).exists()
 
     def test_a_process_on_another_host_is_left_alone(self):
         row, check = self.neighbour(host="elsewhere", pid=self.dead_pid())

@@ -10,8 +10,16 @@ from django.db import DataError, connection
 from django.utils import timezone
 
 from monitoring import housekeeping, tasks
-from monitoring.housekeeping import LEVEL_DAYS, drop_old_results, drop_old_rollups, forget_processes, make_partitions
-from monitoring.models import Check, ProbeResult, Process, Rollup, ServiceSummary
+from monitoring.housekeeping import (
+    CHANGE_DAYS,
+    LEVEL_DAYS,
+    drop_old_changes,
+    drop_old_results,
+    drop_old_rollups,
+    forget_processes,
+    make_partitions,
+)
+from monitoring.models import Check, ProbeResult, Process, Rollup, ServiceSummary, StateChange
 from monitoring.periods import PERIODS
 from tests.monitoring.factories import make_check, make_service
 
@@ -158,6 +166,16 @@ class TestDroppingRollups:
             kept = timedelta(days=LEVEL_DAYS[level])
             assert kept >= period.length + timedelta(seconds=level)
             assert NOW - kept <= period.first_start(NOW)
+
+
+@pytest.mark.django_db
+def test_state_changes_are_kept_for_more_than_a_year():
+    service = make_check().service
+    for days in (1, CHANGE_DAYS, CHANGE_DAYS + 1):
+        StateChange.objects.create(at=NOW - timedelta(days=days), service=service, old="healthy", new="critical")
+    assert drop_old_changes(NOW) == 1
+    assert StateChange.objects.count() == 2
+    assert drop_old_changes(NOW) == 0
 
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

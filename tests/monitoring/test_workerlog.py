@@ -56,6 +56,21 @@ def test_it_reports_how_much_and_how_late(clock: list[float]):
     assert row.beat_at is not None
 
 
+def test_a_worker_that_gets_no_tick_lives_all_the_same(clock: list[float]):
+    log, _ = WorkerLog.join()
+    log.report()
+    first = Process.objects.get()
+    clock[0] += 10
+    log.report()
+    second = Process.objects.get()
+    assert second.seen_at > first.seen_at
+    assert second.beat_at == first.beat_at
+    clock[0] += 10
+    log.ticked()
+    log.report()
+    assert Process.objects.get().beat_at > second.seen_at
+
+
 def test_what_is_long_past_does_not_count_as_lateness(clock: list[float]):
     log, _ = WorkerLog.join()
     log.probed(9.0)
