@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -30,10 +29,10 @@ from providers.answers import (
 )
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
 from providers.details import dig
+from wsmon.secrets import read_file
 from wsmon.vocabulary import JSON, Category
 
 SCOPE = "https://www.googleapis.com/auth/calendar.readonly"
-KEY_FILE_LIMIT = 64_000
 ADVICE = "the consent is gone or expired: let the user consent again and store the new refresh token"
 KEY_ADVICE = "make a new key for the service account"
 
@@ -131,20 +130,15 @@ def _service_account(talk: Talk) -> tuple[str, str, str]:
     """The e-mail, the PEM key and its id from the key file (or from JSON given in the variable itself)."""
     value = talk.value("GOOGLE_APPLICATION_CREDENTIALS")
     try:
-        text = value if value.lstrip().startswith("{") else _read(Path(value))
+        text = value if value.lstrip().startswith("{") else read_file(value)
         data = json.loads(text)
-    except (OSError, ValueError):
+    except ValueError:
         raise talk.ours("GOOGLE_APPLICATION_CREDENTIALS names no readable JSON key file") from None
     email, key = dig(data, "client_email"), dig(data, "private_key")
     if not isinstance(email, str) or not isinstance(key, str):
         raise talk.ours("GOOGLE_APPLICATION_CREDENTIALS is not a service account's key")
     talk.secrets.append(key)
     return email, key, str(dig(data, "private_key_id") or "")
-
-
-def _read(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        return file.read(KEY_FILE_LIMIT)
 
 
 # https://developers.google.com/identity/protocols/oauth2/service-account#authorizingrequests

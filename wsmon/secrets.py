@@ -52,7 +52,7 @@ def lookup(name: str) -> str | None:
     if not path:
         return None
     try:
-        return _read(path) or None
+        return read_file(path) or None
     except ValueError as error:
         _complain_once(f"{name}_FILE", str(error))
         return None
@@ -94,7 +94,7 @@ def _resolve_path(reference: str, scheme: str, path: str) -> str:
     if scheme != "file":
         raise Unresolvable("the value", "is no reference; write env:NAME or file:PATH")
     try:
-        value = _read(path)
+        value = read_file(path)
     except ValueError as error:
         raise Unresolvable(reference, str(error)) from None
     if not value:
@@ -102,8 +102,11 @@ def _resolve_path(reference: str, scheme: str, path: str) -> str:
     return value
 
 
-def _read(path: str) -> str:
-    """A small regular file without its last line end; ValueError says why not (a FIFO would hang us)."""
+def read_file(path: str) -> str:
+    """A small regular file without its last line end; ValueError says why not (a FIFO would hang us).
+
+    "Small" is 64 KiB. The message names neither the path nor anything of the content.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:

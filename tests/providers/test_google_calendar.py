@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from base64 import urlsafe_b64decode
 from functools import cache
 from pathlib import Path
@@ -175,6 +176,15 @@ class TestGoogleCalendar(VendorContract):
     def test_a_bad_key_file_is_our_mistake(self, given: str) -> None:
         found = self.service_account(self.healthy_world(), given)
         assert found[:2] == (Outcome.ERROR, Category.CONFIGURATION_ERROR), found
+
+    def test_a_key_file_that_is_a_pipe_or_too_large_is_refused_at_once(self, tmp_path: Path) -> None:
+        pipe, large = tmp_path / "pipe", tmp_path / "large.json"
+        os.mkfifo(pipe)
+        large.write_text(key_file() + " " * 65_536)
+        for path in (pipe, large):
+            outcome, category, message = self.service_account(self.healthy_world(), str(path))
+            assert (outcome, category) == (Outcome.ERROR, Category.CONFIGURATION_ERROR)
+            assert "names no readable JSON key file" in message
 
     def test_a_deleted_key_says_what_to_do(self) -> None:
         reply = Reply(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
