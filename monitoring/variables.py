@@ -13,7 +13,6 @@ from django.db import connection
 from pydantic import BaseModel
 
 import providers
-from monitoring.models import Credential
 from providers.base import Provider
 from wsmon import secrets
 
@@ -53,14 +52,6 @@ def forget() -> None:
     """Read everything anew at the next use: a credential or an option was changed."""
     _resolve.cache_clear()
     _resolve_options.cache_clear()
-
-
-def source(service_id: int, variable: str) -> str | None:
-    """Where a variable's value comes from, in words for a page; None when it has none."""
-    own = Credential.objects.filter(service=service_id, variable=variable).first()
-    if own is not None:
-        return own.reference or "stored, encrypted"
-    return "environment" if secrets.lookup(variable) is not None else None
 
 
 def _era() -> int:

@@ -142,17 +142,6 @@ def test_values_are_remembered_and_read_again_after_a_while(
     assert variables.resolve(fake, "{}") == {"FAKE_KEY": "newest"}
 
 
-@pytest.mark.parametrize("kind", ["reference", "encrypted"])
-def test_it_can_say_where_a_value_comes_from(service: Service, monkeypatch: pytest.MonkeyPatch, kind: str):
-    assert variables.source(service.id, "FAKE_KEY") is None
-    monkeypatch.setenv("FAKE_KEY", "secret")
-    assert variables.source(service.id, "FAKE_KEY") == "environment"
-    value = {"reference": "env:OTHER"} if kind == "reference" else {"encrypted": secrets.encrypt("secret")}
-    Credential.objects.create(service=service, variable="FAKE_KEY", **value)
-    expected = "env:OTHER" if kind == "reference" else "stored, encrypted"
-    assert variables.source(service.id, "FAKE_KEY") == expected
-
-
 class TestOptions:
     def test_references_in_them_are_resolved_wherever_they_stand(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("OTHER", "Bearer abc")

@@ -151,6 +151,12 @@ def test_a_credential_of_the_service_says_that_it_is_stored_encrypted(viewer: Cl
     assert "STRIPE_SECRET_KEY stored, encrypted" in text(show(viewer))
 
 
+def test_a_credential_by_reference_names_the_reference(viewer: Client) -> None:
+    check = stripe()
+    Credential.objects.create(service=check.service, variable="STRIPE_SECRET_KEY", reference="env:SHOP_KEY")
+    assert "STRIPE_SECRET_KEY from env:SHOP_KEY" in text(show(viewer))
+
+
 def test_a_pause_says_by_whom_until_when_and_why(viewer: Client) -> None:
     check = stripe()
     Check.objects.filter(pk=check.pk).update(
