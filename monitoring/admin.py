@@ -65,6 +65,20 @@ class SuperusersConfigure:
         return self.has_add_permission(request)
 
 
+class KeepsRows:
+    """What the admin calls deleting takes out of use (``delete_model``) and leaves the row."""
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[Any, Any], set[Any], list[Any]]:
+        """Nothing is deleted along with it."""
+        return [str(one) for one in objs], {}, set(), []
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Not a deletion; the audit row says what happened."""
+        return []
+
+
 class CheckInline(SuperusersConfigure, _CheckInline):
     """The checks in use of a service."""
 
@@ -151,7 +165,7 @@ class ReasonForm(ActionForm):
 
 
 @admin.register(Service)
-class ServiceAdmin(SuperusersConfigure, _ServiceAdmin):
+class ServiceAdmin(SuperusersConfigure, KeepsRows, _ServiceAdmin):
     """Services with their checks and credentials."""
 
     form = ServiceForm
@@ -253,16 +267,6 @@ class ServiceAdmin(SuperusersConfigure, _ServiceAdmin):
         record(Actor.of(request), "service.archive", f"service:{obj.slug}")
         changes.changed([], [obj.id])
 
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[Any], dict[Any, Any], set[Any], list[Any]]:
-        """Nothing is deleted along with it."""
-        return [str(one) for one in objs], {}, set(), []
-
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        """Not a deletion; the audit row says what happened."""
-        return []
-
     # Actions --------------------------------------------------------------------------------------
 
     @admin.action(description="Pause all checks of the selected services", permissions=["operate"])
@@ -305,7 +309,7 @@ class ServiceAdmin(SuperusersConfigure, _ServiceAdmin):
 
 
 @admin.register(MaintenanceWindow)
-class MaintenanceAdmin(SuperusersConfigure, _MaintenanceAdmin):
+class MaintenanceAdmin(SuperusersConfigure, KeepsRows, _MaintenanceAdmin):
     """Planned work. Taking a window away cancels it."""
 
     form = MaintenanceForm
@@ -353,16 +357,6 @@ class MaintenanceAdmin(SuperusersConfigure, _MaintenanceAdmin):
     def delete_model(self, request: HttpRequest, obj: MaintenanceWindow) -> None:
         """Cancel; the row stays."""
         actions.cancel_maintenance(obj, Actor.of(request))
-
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[Any], dict[Any, Any], set[Any], list[Any]]:
-        """Nothing is deleted along with it."""
-        return [str(one) for one in objs], {}, set(), []
-
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        """Not a deletion; the audit row says what happened."""
-        return []
 
 
 def _checks(services: QuerySet[Service]) -> list[Check]:
