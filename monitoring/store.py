@@ -274,14 +274,14 @@ def _announce(decided: Sequence[Decided], changed: Sequence[Decided]) -> None:
     if changed:
         live.publish("state", {"services": sorted({one.finished.service_id for one in changed})})
     ticks = {
-        str(one.finished.service_id): [
+        str(one.finished.check_id): [
+            one.finished.service_id,
             one.finished.outcome.timings.total_ms,
             round(one.finished.at.timestamp(), 1),
             one.new.value,
-            one.finished.check_id,
         ]
         for one in decided
         if one.finished.outcome is not None
     }
     if ticks:
-        live.publish("tick", {"services": ticks})
+        live.publish("tick", {"checks": ticks})

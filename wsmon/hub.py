@@ -110,7 +110,7 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
         self._changed: set[int] = set()
         self._change = asyncio.Event()
-        self._ticks: dict[str, JSON] = {}
+        self._ticks: dict[str, dict[str, JSON]] = {}
         self._look = asyncio.Event()
         self._sent: dict[str, str] = {}
 
@@ -216,7 +216,8 @@ class Hub:
                 self._changed.update(int(number) for number in body["services"])
                 self._change.set()
             elif kind == "tick":
-                self._ticks.update(body["services"])
+                for check, (service, *news) in body["checks"].items():
+                    self._ticks.setdefault(str(service), {})[check] = news
             elif kind == "self":
                 self._look.set()
         except (ValueError, TypeError, KeyError, AttributeError):

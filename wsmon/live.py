@@ -41,8 +41,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 def publish(kind: str, payload: dict[str, JSON]) -> None:
     """Tell every open page about a change, when (and only if) the present transaction commits.
 
-    Kinds: ``state`` ``{"services": [id, ...]}``, ``tick`` ``{"services": {"<id>": [response_ms,
-    checked_at_epoch, status]}}``, ``self`` ``{"problem": str | None}``. A long ``services`` is cut
+    Kinds: ``state`` ``{"services": [id, ...]}``, ``tick`` ``{"checks": {"<id>": [service id,
+    response_ms, checked_at_epoch, status]}}``, ``self`` ``{"problem": str | None}``. A long list is cut
     into several notifications; raises ``ValueError`` for anything else that is too long.
     """
     with connection.cursor() as cursor:
@@ -55,13 +55,13 @@ def _pieces(kind: str, payload: dict[str, JSON]) -> Iterator[str]:
     if len(text) <= NOTIFY_LIMIT:
         yield text
         return
-    services = payload.get("services")
-    if not isinstance(services, list | dict) or len(services) < 2:
+    name, content = next(iter(payload.items()))
+    if len(payload) != 1 or not isinstance(content, list | dict) or len(content) < 2:
         raise ValueError(f"a live {kind!r} of {len(text)} bytes cannot be cut into pieces")
-    items = list(services.items()) if isinstance(services, dict) else services
+    items = list(content.items()) if isinstance(content, dict) else content
     middle = len(items) // 2
     for half in (items[:middle], items[middle:]):
-        yield from _pieces(kind, payload | {"services": dict(half) if isinstance(services, dict) else half})
+        yield from _pieces(kind, {name: dict(half) if isinstance(content, dict) else half})
 
 
 # Who may watch -----------------------------------------------------------------------------------

@@ -108,9 +108,11 @@
 
   function ticked(event) {
     const { services } = JSON.parse(event.data);
-    for (const [id, [ms, epoch]] of Object.entries(services)) {
+    for (const [id, checks] of Object.entries(services)) {
       const item = row(id);
       if (!item) continue;
+      const epoch = Math.max(...Object.values(checks).map((check) => check[1]));
+      const ms = checks[item.dataset.main]?.[0] ?? null; // the row's numbers are one check's
       const time = part(item, ".last", ".last time", "<time></time>");
       if (time) {
         time.dataset.ago = "";

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
+from monitoring import overview
 from monitoring.models import CheckState, Process, Service
 from tests.browser.conftest import OpenPage
 from tests.browser.site import Site
@@ -103,8 +104,13 @@ def test_an_ordinary_result_changes_number_age_and_sparkline_in_place(open_page:
     wait_live(page)
     row = page.locator(f"#svc-{services['stripe'].id}")
     points = row.locator(".ln").get_attribute("points")
-    ticks = {str(services["stripe"].id): [1234.4, timezone.now().timestamp(), "healthy"]}
-    live.publish("tick", {"services": ticks})
+    stripe = overview.view("stripe")
+    assert stripe is not None
+    assert stripe.main is not None
+    now = timezone.now().timestamp()
+    ticks = {str(check.id): [stripe.id, 9999.0, now, "healthy"] for check in stripe.checks}
+    ticks[str(stripe.main.id)] = [stripe.id, 1234.4, now, "healthy"]  # the row shows this check's numbers only
+    live.publish("tick", {"checks": ticks})
     expect(row.locator(".lat")).to_contain_text("1,234")
     expect(row.locator(".last")).to_contain_text(re.compile(r"now|[123] s ago"))
     assert row.locator(".ln").get_attribute("points") != points
@@ -118,9 +124,9 @@ def test_a_first_result_fills_the_dashes(open_page: OpenPage) -> None:
     row = page.locator(f"#svc-{services['resend-batch'].id}")
     expect(row.locator(".ln")).to_have_count(0)
     for ms in (40.2, 0.54):
-        live.publish(
-            "tick", {"services": {str(services["resend-batch"].id): [ms, timezone.now().timestamp(), "healthy"]}}
-        )
+        check = services["resend-batch"].checks.get()
+        tick = [check.service_id, ms, timezone.now().timestamp(), "healthy"]
+        live.publish("tick", {"checks": {str(check.id): tick}})
         expect(row.locator(".lat")).to_have_text("40ms" if ms > 1 else "0.5ms")
     expect(row.locator(".last time")).to_have_count(1)
     expect(row.locator(".ws-spark")).to_have_attribute("aria-label", "last 2 response times, now 1 ms")

@@ -451,7 +451,7 @@ class TestAnnouncements:
         check = make_check()
         at = datetime(2026, 11, 21, 12, tzinfo=UTC)
         store.settle([finished(check, outcome(ms=42), at=at)])
-        tick = {"services": {str(check.service_id): [42, at.timestamp(), "healthy", check.id]}}
+        tick = {"checks": {str(check.id): [check.service_id, 42, at.timestamp(), "healthy"]}}
         assert said == [("state", {"services": [check.service_id]}), ("tick", tick)]
 
     def test_an_ordinary_result_is_only_a_tick(self, monkeypatch: pytest.MonkeyPatch):

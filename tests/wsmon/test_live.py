@@ -128,11 +128,11 @@ def test_nothing_is_told_of_a_transaction_that_was_rolled_back(
 def test_many_services_are_cut_into_pieces_that_postgresql_takes(
     listener: psycopg.Connection[tuple[object, ...]],
 ) -> None:
-    ticks = {str(number): [123.4, 1_700_000_000.5, "healthy"] for number in range(2000)}
-    live.publish("tick", {"services": ticks})
+    ticks = {str(number): [number % 3, 123.4, 1_700_000_000.5, "healthy"] for number in range(2000)}
+    live.publish("tick", {"checks": ticks})
     live.publish("state", {"services": list(range(5000))})
     told = heard_by(listener)
-    assert {key: value for kind, body in told if kind == "tick" for key, value in body["services"].items()} == ticks
+    assert {key: value for kind, body in told if kind == "tick" for key, value in body["checks"].items()} == ticks
     assert sorted(n for kind, body in told if kind == "state" for n in body["services"]) == list(range(5000))
 
 
@@ -221,7 +221,7 @@ class TestTheEndpoint:
         with stream(site, session_of(staff())) as opened:
             opened.wait_for("event: resync")
             for number in range(20):
-                live.publish("tick", {"services": {str(number): [10.0, time.time(), "healthy"]}})
+                live.publish("tick", {"checks": {f"{number}0": [number, 10.0, time.time(), "healthy"]}})
             opened.wait_for('"19":')
             ticks = [json.loads(data)["services"] for data in opened.events("tick")]
             assert sum(len(tick) for tick in ticks) == 20
@@ -262,7 +262,7 @@ class TestTheEndpoint:
                 )
             opened.wait_for('"feed": false')
             eventually(lambda: opened.text.count("event: resync") > resyncs, "a second resync")
-            live.publish("tick", {"services": {"7": [1.0, 2.0, "healthy"]}})
+            live.publish("tick", {"checks": {"70": [7, 1.0, 2.0, "healthy"]}})
             opened.wait_for('"7":')
 
     def test_a_malformed_notification_harms_nothing(self, site: Site) -> None:
@@ -271,7 +271,7 @@ class TestTheEndpoint:
             with connection.cursor() as cursor:
                 for junk in ("", "{", "[1]", '["state", {"services": ["x"]}]', '["tick", []]', '["state", null]'):
                     cursor.execute("SELECT pg_notify(%s, %s)", [hub.CHANNEL, junk])
-            live.publish("tick", {"services": {"7": [1.0, 2.0, "healthy"]}})
+            live.publish("tick", {"checks": {"70": [7, 1.0, 2.0, "healthy"]}})
             opened.wait_for('"7":')
 
     def test_a_rendering_that_fails_lets_pages_fetch_and_goes_on(
@@ -359,7 +359,7 @@ def test_nothing_is_rendered_while_nobody_watches(monkeypatch: pytest.MonkeyPatc
     async def scenario() -> bool:
         idle = Hub(lambda keys: keys)
         idle.take('["state", {"services": [1]}]')
-        idle.take('["tick", {"services": {"1": [1, 2, "healthy"]}}]')
+        idle.take('["tick", {"checks": {"10": [1, 1, 2, "healthy"]}}]')
         return bool(idle._changed or idle._ticks)
 
     assert run(scenario()) is False
