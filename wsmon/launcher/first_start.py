@@ -12,6 +12,9 @@ import structlog
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
@@ -34,7 +37,7 @@ def prepare() -> list[str]:
         if migrations_pending():
             call_command("migrate", interactive=False, verbosity=0)
         roles.ensure_roles()
-        lines = [line for line in (create_first_admin(), *apply_configuration()) if line]
+        lines = [*create_first_admin(), *apply_configuration()]
         tokens.ensure_bootstrap_token()
     close_connections()
     return lines
@@ -79,17 +82,30 @@ def collect_static_files() -> None:
         call_command("collectstatic", interactive=False, verbosity=0)
 
 
-def create_first_admin() -> str | None:
-    """Create `admin` when there is no superuser; the line that shows a generated password, once."""
+def create_first_admin() -> list[str]:
+    """Create `admin` when there is no superuser; lines that show a generated password, once.
+
+    A weak WSMON_ADMIN_PASSWORD is taken all the same, so that wsmon starts, and complained about.
+    """
     accounts = get_user_model()._default_manager
     if accounts.filter(is_superuser=True).exists():
-        return None
+        return []
     given = secrets.lookup("WSMON_ADMIN_PASSWORD")
     password = given or random.token_urlsafe(15)
-    accounts.create_superuser(ADMIN, password=password)
+    admin = accounts.create_superuser(ADMIN, password=password)
     if given:
-        return f"first account: {ADMIN}, with WSMON_ADMIN_PASSWORD"
-    return f"first account: {ADMIN}, password {password} (shown only now; change it under Account)"
+        return [f"first account: {ADMIN}, with WSMON_ADMIN_PASSWORD", *_weaknesses(given, admin)]
+    return [f"first account: {ADMIN}, password {password} (shown only now; change it under Account)"]
+
+
+def _weaknesses(password: str, account: AbstractBaseUser) -> list[str]:
+    """What the rules for passwords say against one; none of them repeats it."""
+    try:
+        validate_password(password, account)
+    except ValidationError as error:
+        why = " ".join(error.messages)
+        return [f"WARNING: WSMON_ADMIN_PASSWORD IS WEAK, change it under Account: {why}"]
+    return []
 
 
 def apply_configuration() -> list[str]:
