@@ -91,7 +91,7 @@ def ensure_bootstrap_token() -> ApiToken | None:
     """
     text = (lookup(BOOTSTRAP_VARIABLE) or "").strip()
     if not text:
-        ApiToken.objects.filter(name=BOOTSTRAP_NAME).delete()
+        _drop_bootstrap()
         return None
     if len(text) > _LONGEST:
         raise TokenError(f"{BOOTSTRAP_VARIABLE} is longer than {_LONGEST} characters")
@@ -100,15 +100,32 @@ def ensure_bootstrap_token() -> ApiToken | None:
     return _keep_bootstrap(_digest(text))
 
 
+@transaction.atomic
+def _drop_bootstrap() -> None:
+    count, _ = ApiToken.objects.filter(name=BOOTSTRAP_NAME).delete()
+    if count:
+        _record_bootstrap("token.remove", "is not set any more")
+
+
+def _record_bootstrap(action: str, why: str, **details: list[str]) -> None:
+    reason = f"{BOOTSTRAP_VARIABLE} {why}"
+    audit.record(audit.Actor.system("wsmon"), action, f"token:{BOOTSTRAP_NAME}", reason, **details)
+
+
 def _keep_bootstrap(digest: str) -> ApiToken:
     scopes = sorted(SCOPES)
     try:
         with transaction.atomic():
-            token, _ = ApiToken.objects.select_for_update().get_or_create(
+            token, made = ApiToken.objects.select_for_update().get_or_create(
                 name=BOOTSTRAP_NAME, defaults={"digest": digest, "scopes": scopes}
             )
-            if token.digest != digest:
+            if made:
+                _record_bootstrap("token.create", "is set", scopes=scopes)
+            elif token.digest != digest:
                 token.digest, token.revoked_at, token.last_used_at = digest, None, None
+                _record_bootstrap("token.replace", "has another value", scopes=scopes)
+            elif token.scopes != scopes:
+                _record_bootstrap("token.change", "gives every scope, and there are others now", scopes=scopes)
             token.scopes = scopes
             token.save(update_fields=["digest", "scopes", "revoked_at", "last_used_at"])
     except IntegrityError:

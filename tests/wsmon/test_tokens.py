@@ -132,6 +132,24 @@ class TestTheBootstrapToken:
         tokens.ensure_bootstrap_token()
         assert tokens.verify(self.second) is not None
 
+    def test_making_replacing_and_removing_it_leave_an_audit_row_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for value in ("", self.first, self.first, self.second, "", ""):
+            monkeypatch.setenv("WSMON_BOOTSTRAP_TOKEN", value)
+            tokens.ensure_bootstrap_token()
+        rows = list(AuditEntry.objects.order_by("id"))
+        assert [row.action for row in rows] == ["token.create", "token.replace", "token.remove"]
+        assert {(row.actor_name, row.target) for row in rows} == {("wsmon", "token:bootstrap")}
+        assert all("WSMON_BOOTSTRAP_TOKEN" in row.reason for row in rows)
+        assert self.first not in str(list(AuditEntry.objects.values()))
+
+    def test_new_scopes_of_a_new_version_leave_an_audit_row(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WSMON_BOOTSTRAP_TOKEN", self.first)
+        tokens.ensure_bootstrap_token()
+        ApiToken.objects.update(scopes=["monitoring:read"])
+        tokens.ensure_bootstrap_token()
+        newest = AuditEntry.objects.order_by("-id")[0]
+        assert (newest.action, newest.details) == ("token.change", {"scopes": sorted(tokens.SCOPES)})
+
     def test_it_is_read_from_a_file_too(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "token").write_text(self.first + "\n")
         monkeypatch.setenv("WSMON_BOOTSTRAP_TOKEN_FILE", str(tmp_path / "token"))
