@@ -244,7 +244,7 @@ def test_a_new_password_ends_the_other_sessions_and_keeps_this_one(inside: Clien
     assert response["Location"] == "/account/"
     assert is_in(inside)
     assert not is_in(other)
-    assert AuditEntry.objects.get().action == "account.password"
+    assert AuditEntry.objects.latest("id").action == "account.password"
 
 
 @pytest.mark.parametrize(("old", "new", "again", "words"), [
@@ -288,6 +288,25 @@ def test_the_second_factor_is_set_up_by_scanning_and_confirming(inside: Client, 
     assert len(set(codes)) == two_factor.RECOVERY_CODES
     assert two_factor.is_on(ada)
     assert AuditEntry.objects.get().action == "account.two_factor_on"
+
+
+def test_turning_it_on_ends_the_other_sessions_of_the_account_and_no_others(inside: Client, ada: User) -> None:
+    User.objects.create_user("bob", password=PASSWORD, is_staff=True)
+    other, bob = Client(), Client()
+    sign_in(other)
+    sign_in(bob, "bob")
+    page = inside.post("/account/two-factor/", {"code": code_of(start(inside, ada))}).content.decode()
+    assert "Your other sessions are signed out." in page
+    assert [is_in(client) for client in (inside, other, bob)] == [True, False, True]
+    assert AuditEntry.objects.latest("id").details == {"sessions_ended": 1}
+
+
+def test_a_wrong_code_when_turning_it_on_ends_no_session(inside: Client, ada: User) -> None:
+    other = Client()
+    sign_in(other)
+    start(inside, ada)
+    inside.post("/account/two-factor/", {"code": "000000"})
+    assert is_in(other)
 
 
 def test_recovery_codes_are_shown_once_and_never_cached(inside: Client, ada: User) -> None:
@@ -339,6 +358,40 @@ def test_a_device_in_force_is_not_replaced_without_the_password(inside: Client, 
     new = two_factor.start(device.user)  # a set-up left over from before
     assert inside.post("/account/two-factor/", {"code": code_of(new)})["Location"] == "/account/"
     assert list(TOTPDevice.objects.filter(confirmed=True)) == [device]
+
+
+# the audit trail -----------------------------------------------------------------------------------
+
+
+def trail() -> list[tuple[str, str, str, str | None]]:
+    rows = AuditEntry.objects.order_by("id")
+    return [(row.action, row.actor_name, row.target, row.address) for row in rows]
+
+
+def test_signing_in_and_out_are_written_down(client: Client, ada: User) -> None:
+    sign_in(client, password="wrong")
+    sign_in(client)
+    client.post("/logout/")
+    client.post("/logout/")  # nobody is there any more
+    assert trail() == [
+        ("account.sign_in", "ada", "user:ada", "127.0.0.1"),
+        ("account.sign_out", "ada", "user:ada", "127.0.0.1"),
+    ]
+
+
+def test_a_failed_second_step_is_written_down_and_so_is_the_factor_that_worked(
+    client: Client, device: TOTPDevice
+) -> None:
+    sign_in(client)
+    client.post("/login/code/", {"code": "000000"})
+    StaticDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)  # the wait is over
+    client.post("/login/code/", {"code": "abc234"})
+    assert trail() == [
+        ("account.second_step_failed", "anonymous", "user:ada", "127.0.0.1"),
+        ("account.sign_in", "ada", "user:ada", "127.0.0.1"),
+    ]
+    assert AuditEntry.objects.latest("id").details == {"second_factor": "recovery code"}
+    assert "000000" not in str(list(AuditEntry.objects.values()))
 
 
 # error pages ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from django.contrib.auth import load_backend, login
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render, resolve_url
@@ -24,8 +25,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 from django.views.generic import FormView, TemplateView
+from django_otp.plugins.otp_static.models import StaticDevice
 
-from wsmon.accounts import two_factor
+from wsmon.accounts import sessions, two_factor
 from wsmon.accounts.forms import ChangePasswordForm, CodeForm, PasswordForm, StaffLoginForm
 from wsmon.audit import Actor, record
 
@@ -65,7 +67,9 @@ class Login(LoginView):
         """Sign in, or ask for the second factor first when the account has one."""
         user = form.get_user()
         if not two_factor.is_on(user):
-            return super().form_valid(form)
+            response = super().form_valid(form)
+            record(Actor.of(self.request), "account.sign_in", _target(user))
+            return response
         session = self.request.session
         session.flush()
         session[SECOND_STEP] = {
@@ -115,6 +119,8 @@ class SecondStep(_CodeView):
         backend = self.request.session.pop(SECOND_STEP)["backend"]
         login(self.request, user, backend=backend)
         django_otp.login(self.request, device)
+        factor = "recovery code" if isinstance(device, StaticDevice) else "authenticator"
+        record(Actor.of(self.request), "account.sign_in", _target(user), second_factor=factor)
         return redirect(self._next())
 
     def _refuse(self, form: CodeForm, wait: datetime | None) -> HttpResponse:
@@ -122,8 +128,11 @@ class SecondStep(_CodeView):
             seconds = max(1, round((wait - datetime.now(UTC)).total_seconds()))
             form.add_error(None, f"Too soon after a wrong code. Try again in {seconds} s.")
             return self.form_invalid(form)
+        assert self.user is not None  # noqa: S101  dispatch saw to it
         step = self.request.session[SECOND_STEP]
         step["tries"] += 1
+        # By nobody we know: the password was right, the code was not.
+        record(Actor.of(self.request), "account.second_step_failed", _target(self.user), tries=step["tries"])
         self.request.session.modified = True
         if step["tries"] >= SECOND_STEP_TRIES:
             del self.request.session[SECOND_STEP]
@@ -148,6 +157,12 @@ class SecondStep(_CodeView):
 @method_decorator(login_not_required, name="dispatch")
 class Logout(LogoutView):
     """Ends the session. By POST only (Django's view), so that no link or image can do it."""
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Write it down while it is known who leaves, and end the session."""
+        if request.user.is_authenticated:
+            record(Actor.of(request), "account.sign_out", _target(_user(request)))
+        return super().post(request, *args, **kwargs)
 
 
 class Account(TemplateView):
@@ -180,7 +195,7 @@ class ChangePassword(PasswordChangeView):
     def form_valid(self, form: Any) -> HttpResponse:
         """Save it, keep this session under a new key, and write it down."""
         response = super().form_valid(form)
-        record(Actor.of(self.request), "account.password", _target(self.request))
+        record(Actor.of(self.request), "account.password", _target(_user(self.request)))
         messages.success(self.request, "Password changed. Your other sessions are signed out.")
         return response
 
@@ -196,7 +211,10 @@ def start_two_factor(request: HttpRequest) -> HttpResponse:
 
 @method_decorator([never_cache, sensitive_post_parameters()], name="dispatch")
 class SetUpTwoFactor(_CodeView):
-    """Shows the new key as a QR code and puts it in force once a code from it is right."""
+    """Shows the new key as a QR code and puts it in force once a code from it is right.
+
+    The account's other sessions end: they were opened without the second factor.
+    """
 
     template_name = "account/two_factor.html"
     form_class = CodeForm
@@ -217,7 +235,10 @@ class SetUpTwoFactor(_CodeView):
             return self.form_invalid(form)
         django_otp.login(self.request, self.device)
         self.request.session.cycle_key()
-        record(Actor.of(self.request), "account.two_factor_on", _target(self.request))
+        user = _user(self.request)
+        with transaction.atomic():
+            ended = sessions.end_others(user, self.request.session.session_key)
+            record(Actor.of(self.request), "account.two_factor_on", _target(user), sessions_ended=ended)
         return render(self.request, "account/recovery_codes.html", {"codes": codes, "first": True})
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
@@ -254,7 +275,7 @@ class TurnOffTwoFactor(_WithPassword):
         """Turn it off and write it down."""
         two_factor.turn_off(_user(self.request))
         self.request.session.pop(django_otp.DEVICE_ID_SESSION_KEY, None)
-        record(Actor.of(self.request), "account.two_factor_off", _target(self.request))
+        record(Actor.of(self.request), "account.two_factor_off", _target(_user(self.request)))
         messages.success(self.request, "Two-factor sign-in is off.")
         return redirect("account")
 
@@ -267,7 +288,7 @@ class NewRecoveryCodes(_WithPassword):
     def form_valid(self, form: PasswordForm) -> HttpResponse:  # noqa: ARG002
         """Make new codes and write it down."""
         codes = two_factor.new_recovery_codes(_user(self.request))
-        record(Actor.of(self.request), "account.recovery_codes", _target(self.request))
+        record(Actor.of(self.request), "account.recovery_codes", _target(_user(self.request)))
         return render(self.request, "account/recovery_codes.html", {"codes": codes, "first": False})
 
 
@@ -283,5 +304,5 @@ def admin_password_change(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     return redirect("password_change")
 
 
-def _target(request: HttpRequest) -> str:
-    return f"user:{_user(request).get_username()}"
+def _target(user: User) -> str:
+    return f"user:{user.get_username()}"
