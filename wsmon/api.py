@@ -69,7 +69,7 @@ def _declare_demands(operation: dict[str, Any], demands: Iterable[Any]) -> None:
 def _declare_problems(operation: dict[str, Any]) -> None:
     for parameter in operation["parameters"]:
         parameter.pop("examples", None)  # a list, where OpenAPI wants a map; the schema has them too
-    declared = {401, 403, 405, 429, 500, 503} | ({422} if operation["parameters"] else set())
+    declared = {401, 403, 405, 429, 500, 503} | ({400, 422} if operation["parameters"] else set())
     if "requestBody" in operation:
         declared |= {400, 413, 422}
     for status in operation["responses"]:

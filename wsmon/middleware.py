@@ -1,4 +1,4 @@
-"""Two middlewares of our own: a name for every request, and the rule that everything is for staff."""
+"""Middlewares of our own: a name for every request, no NUL in its address, and everything is for staff."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, cast
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
+from django.utils.decorators import sync_and_async_middleware
 from structlog.contextvars import bound_contextvars
 
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -55,6 +56,30 @@ class RequestIdMiddleware:
         request_id = secrets.token_hex(8)
         request.request_id = request_id  # type: ignore[attr-defined]
         return request_id
+
+
+@sync_and_async_middleware
+def refuse_nul(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Answers 400 to a NUL in an address: nothing of ours has one, and PostgreSQL takes none in a text."""
+    if iscoroutinefunction(get_response):
+
+        async def answer_later(request: HttpRequest) -> HttpResponseBase:
+            _check_address(request)
+            return cast(HttpResponseBase, await get_response(request))
+
+        return answer_later
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        _check_address(request)
+        return cast(HttpResponseBase, get_response(request))
+
+    return answer
+
+
+def _check_address(request: HttpRequest) -> None:
+    query = request.META.get("QUERY_STRING", "")
+    if "\x00" in request.path or "\x00" in query or "%00" in query:
+        raise BadRequest("There is a NUL in the address.")
 
 
 class StaffRequiredMiddleware(LoginRequiredMiddleware):

@@ -101,7 +101,7 @@ def test_it_takes_one_query(job: Heartbeat) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["nope", "nope/start", "nope/fail", "%00", "%F0%9F%92%A9", "' OR ''='", "x" * 5000, "a%25b", "*"]
+    "path", ["nope", "nope/start", "nope/fail", "%F0%9F%92%A9", "' OR ''='", "x" * 5000, "a%25b", "*"]
 )
 def test_it_answers_every_unknown_token_alike(job: Heartbeat, path: str) -> None:
     response = Client().get(f"/api/heartbeat/{path}")

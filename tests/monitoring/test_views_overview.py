@@ -47,9 +47,9 @@ class TestOddAddresses:
     @pytest.mark.parametrize(
         "path", ["/?q=%00", "/changes/?service=%00", "/services/odd/?show=changes&check=%00&before=%00"]
     )
-    def test_characters_the_database_cannot_hold_find_nothing(self, reader: Client, path: str) -> None:
+    def test_characters_the_database_cannot_hold_are_refused(self, reader: Client, path: str) -> None:
         make_service("odd")
-        assert reader.get(path).status_code in (200, 302)
+        assert reader.get(path).status_code == 400
 
 
 class TestWhoGetsThem:
@@ -146,7 +146,6 @@ class TestOverview:
             "period=5y",
             "state=evil",
             "density=",
-            "q=%00",
             "q=" + "x" * 5000,
         ],
     )

@@ -12,7 +12,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory
+from django.test import AsyncClient, Client, RequestFactory
 from django_htmx.middleware import HtmxDetails
 
 from wsmon.middleware import RequestIdMiddleware, StaffRequiredMiddleware
@@ -130,3 +130,63 @@ def test_an_account_that_is_not_staff_gets_403() -> None:
 @pytest.mark.parametrize("user", [AnonymousUser(), User(username="eve")])
 def test_an_open_view_is_open_to_everybody(user: Any) -> None:
     assert guard(FACTORY.get("/healthz"), user, opened) is None
+
+
+# NUL in an address -----------------------------------------------------------------------------------
+
+ADDRESSES = [
+    "/?q=%00",
+    "/admin/monitoring/service/?provider=%00",
+    "/admin/monitoring/service/?q=a%00b",
+    "/admin/wsmon/auditentry/?action__exact=%00",
+    "/admin/monitoring/maintenancewindow/?%00=1",
+    "/changes/?service=stripe&before=%%00",
+    "/services/a%00b/",
+    "/login/?next=%00",
+    "/healthz?x=%00",
+    "/%00",
+]
+
+
+@pytest.fixture
+def root(settings: Any, client: Client) -> Client:
+    settings.ROOT_URLCONF = "wsmon.urls"
+    client.force_login(User.objects.create_superuser("root"), backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ADDRESSES)
+def test_a_nul_in_an_address_is_refused(root: Client, path: str) -> None:
+    response = root.get(path)
+    assert response.status_code == 400
+    assert "Not understood" in response.content.decode()
+    assert response["Content-Security-Policy"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", [
+    "/api/admin/integrations/health?service=%00", "/api/admin/integrations/status?timeframe=1h%00",
+    "/api/heartbeat/%00", "/api/nowhere/%00",
+])  # fmt: skip
+def test_the_api_refuses_a_nul_with_a_problem_document(root: Client, path: str) -> None:
+    response = root.get(path)
+    assert response.status_code == 400
+    assert response["Content-Type"] == "application/problem+json"
+    assert response.json()["status"] == 400
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/healthz?x=%2500", "/healthz?x=0%0", "/healthz?x=%0a"])
+def test_other_addresses_pass(root: Client, path: str) -> None:
+    assert root.get(path).status_code == 200
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.django_db
+def test_a_nul_is_refused_where_requests_are_answered_asynchronously() -> None:
+    async def statuses() -> list[int]:
+        client = AsyncClient()
+        return [(await client.get(path)).status_code for path in ("/healthz", "/healthz?x=%00", "/%00")]
+
+    assert asyncio.run(statuses()) == [200, 400, 400]
