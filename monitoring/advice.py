@@ -12,6 +12,9 @@ class Finding(Protocol):
     """What advice is given on."""
 
     @property
+    def kind(self) -> str: ...
+
+    @property
     def category(self) -> str: ...
 
 
@@ -30,6 +33,9 @@ BY_CATEGORY: dict[str, str] = {
 }
 
 
+HEARTBEAT = "The job was late or said that it failed: look at the job, then at its way to wsmon."
+"""Whatever the category: nothing was probed, wsmon was called, or not."""
+
 SLOW = "It works, too slowly. Wait, or use another way meanwhile."
 
 
@@ -44,6 +50,8 @@ def advice(status: Status, cause: Finding | None, missing: Sequence[str]) -> str
         return ""
     if cause is None:
         return "The last probe was better: nothing to do but wait until that is confirmed."
+    if cause.kind == "heartbeat":
+        return HEARTBEAT
     if not cause.category and status is Status.DEGRADED:
         return SLOW
     return BY_CATEGORY.get(cause.category, "")

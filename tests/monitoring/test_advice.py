@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from monitoring.advice import BY_CATEGORY, advice
+from monitoring.advice import BY_CATEGORY, HEARTBEAT, advice
 from wsmon.vocabulary import Category, Status
 
 
 @dataclass(frozen=True)
 class Found:
     category: str
+    kind: str = "http"
 
 
 @pytest.mark.parametrize("category", [one for one in Category if one is not Category.BREAKER_OPEN])
@@ -62,3 +63,8 @@ def test_a_recovery_that_awaits_confirmation_needs_only_patience(status: Status)
 )
 def test_it_says_nothing_when_there_is_nothing_to_say(status: Status, found: Found | None):
     assert advice(status, found, []) == ""
+
+
+@pytest.mark.parametrize("category", [Category.TIMEOUT_ERROR, Category.SERVER_ERROR])
+def test_a_late_job_is_not_a_slow_vendor(category: Category):
+    assert advice(Status.CRITICAL, Found(category.value, "heartbeat"), []) == HEARTBEAT
