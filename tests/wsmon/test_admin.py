@@ -128,3 +128,8 @@ def test_the_roles_are_made_once() -> None:
     assert set(operators.permissions.exclude(codename__startswith="view_").values_list("codename", flat=True)) == {
         "operate"
     }
+
+
+def test_its_pages_name_their_icon(root: Client) -> None:
+    """Else every browser asks for /favicon.ico, which is not there."""
+    assert '<link rel="icon" href="/static/wsmon/icon' in root.get("/admin/").content.decode()
