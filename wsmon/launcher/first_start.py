@@ -12,7 +12,7 @@ import structlog
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
@@ -98,7 +98,7 @@ def create_first_admin() -> list[str]:
     return [f"first account: {ADMIN}, password {password} (shown only now; change it under Account)"]
 
 
-def _weaknesses(password: str, account: AbstractBaseUser) -> list[str]:
+def _weaknesses(password: str, account: User) -> list[str]:
     """What the rules for passwords say against one; none of them repeats it."""
     try:
         validate_password(password, account)
