@@ -20,15 +20,15 @@ class Watchers:
 
     host: str
     port: int
-    cookie: str
+    cookies: list[str]
     arrivals: list[float] = field(default_factory=list)
     ticks: int = 0
     connected: int = 0
 
-    async def watch(self) -> None:
+    async def watch(self, cookie: str) -> None:
         """Read one stream for ever, noting when `svc-` events come."""
         reader, writer = await asyncio.open_connection(self.host, self.port)
-        head = f"GET /live/ HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nCookie: {self.cookie}\r\n\r\n"
+        head = f"GET /live/ HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nCookie: {cookie}\r\n\r\n"
         writer.write(head.encode())
         status = await reader.readline()
         assert b" 200 " in status, status
@@ -41,8 +41,9 @@ class Watchers:
     async def run(self) -> None:
         """Open all streams, not all at the same instant."""
         tasks = []
-        for _ in range(VIEWERS):
-            tasks.append(asyncio.create_task(self.watch()))
+        for number in range(VIEWERS):
+            cookie = self.cookies[number % len(self.cookies)]
+            tasks.append(asyncio.create_task(self.watch(cookie)))
             await asyncio.sleep(0.002)
         await asyncio.gather(*tasks)
 
@@ -53,7 +54,7 @@ def main(arguments: argparse.Namespace) -> None:
     with target() as url, stack(configuration(url)) as one:
         process = main_process(one)
         set_up_django(one)
-        watchers = Watchers("127.0.0.1", one.port, cookie(one))
+        watchers = Watchers("127.0.0.1", one.port, cookies())
         threading.Thread(target=lambda: asyncio.run(watchers.run()), daemon=True).start()
         alone = usage(process, seconds)
         while watchers.connected < VIEWERS:
@@ -87,10 +88,21 @@ def configuration(url: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cookie(one: object) -> str:
-    """The cookie header of a signed-in browser."""
-    session = one.login()  # type: ignore[attr-defined]
-    return "; ".join(f"{name}={value}" for name, value in session.cookies.items())
+def cookies() -> list[str]:
+    """Cookie headers of as many accounts and browsers as so many streams take."""
+    from django.contrib.auth.models import User  # noqa: PLC0415
+    from django.test import Client  # noqa: PLC0415
+
+    from wsmon.live import MAX_PER_SESSION, MAX_PER_USER  # noqa: PLC0415
+
+    found = []
+    for number in range(-(-VIEWERS // MAX_PER_USER)):
+        viewer = User.objects.create_superuser(f"viewer{number}")
+        for _ in range(MAX_PER_USER // MAX_PER_SESSION):
+            client = Client()
+            client.force_login(viewer, backend="django.contrib.auth.backends.ModelBackend")
+            found.append(f"sessionid={client.cookies['sessionid'].value}")
+    return found
 
 
 def usage(process: object, seconds: float) -> float:

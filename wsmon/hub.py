@@ -57,8 +57,9 @@ SIGNED_OUT = sse("signed-out", "")
 class Viewer:
     """One open stream: what it still has to be sent. Never more than a bound; then ``resync``."""
 
-    def __init__(self, session_key: str, first: bytes) -> None:
+    def __init__(self, session_key: str, first: bytes, user: str = "") -> None:
         self.session_key = session_key
+        self.user = user
         self.task: asyncio.Future[None] | None = None
         self.writing_since: float | None = None
         self._chunks = [first]
@@ -116,13 +117,13 @@ class Hub:
 
     # Viewers ---------------------------------------------------------------------------------
 
-    def join(self, session_key: str, since: float) -> Viewer:
+    def join(self, session_key: str, user: str, since: float) -> Viewer:
         """Add a stream of a page rendered at ``since`` (epoch seconds), which may have missed a change.
 
         The first one starts the LISTEN connection and the timers.
         """
         missed = RESYNC if self.changed_at >= since else b""
-        viewer = Viewer(session_key, b"retry: 2000\n\n" + self._ping("hello") + missed)
+        viewer = Viewer(session_key, b"retry: 2000\n\n" + self._ping("hello") + missed, user)
         self.viewers.add(viewer)
         self._sent.clear()  # the new page may be older than what was sent last: send it all again
         self._look.set()
@@ -132,6 +133,11 @@ class Hub:
             steps = (self._listen, self._flush_changes, self._flush_ticks, self._regularly, self._mind)
             self._tasks = [asyncio.create_task(_forever(step), name=step.__name__) for step in steps]
         return viewer
+
+    def open_streams(self, session_key: str, user: str) -> tuple[int, int]:
+        """How many streams this session, and this account in all its sessions, has open here."""
+        of_user = [viewer for viewer in self.viewers if viewer.user == user]
+        return sum(viewer.session_key == session_key for viewer in of_user), len(of_user)
 
     def leave(self, viewer: Viewer) -> None:
         """Forget a stream that ended."""

@@ -30,6 +30,10 @@ from wsmon.vocabulary import JSON
 NOTIFY_LIMIT = 7_900
 """PostgreSQL refuses payloads of 8,000 bytes and more (NOTIFY's documentation)."""
 MAX_VIEWERS = 5_000
+MAX_PER_SESSION, MAX_PER_USER = 20, 100
+"""Open streams of one browser and of one account in one web process; the next has to wait."""
+TOO_MANY_WAIT = 10.0
+"""Seconds after which a refused page may ask again."""
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -69,11 +73,17 @@ def _pieces(kind: str, payload: dict[str, JSON]) -> Iterator[str]:
 
 def entitled(session_keys: set[str]) -> set[str]:
     """The sessions among ``session_keys`` that belong to active staff who may read. Read in one batch."""
+    return set(_accounts(session_keys))
+
+
+def _accounts(session_keys: set[str]) -> dict[str, str]:
+    """Those sessions, each with its account's id."""
     rows = Session.objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
     sessions = {row.session_key: row.get_decoded() for row in rows}
     ids = {data[SESSION_KEY] for data in sessions.values() if SESSION_KEY in data}
     users = {str(user.pk): user for user in get_user_model()._default_manager.filter(pk__in=ids)}
-    return {key for key, data in sessions.items() if _may_watch(data, users.get(str(data.get(SESSION_KEY))))}
+    owners = {key: str(data.get(SESSION_KEY)) for key, data in sessions.items()}
+    return {key: owner for key, owner in owners.items() if _may_watch(sessions[key], users.get(owner))}
 
 
 def _may_watch(session: dict[str, Any], user: AbstractBaseUser | None) -> bool:
@@ -108,7 +118,8 @@ STREAM_HEADERS = [
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Answer one request to ``/live/``: a stream for staff, 403 for everybody else.
 
-    HEAD answers the same status without a stream, so that a page can ask why its stream ended.
+    HEAD answers the same status without a stream, so that a page can ask why its stream ended: 403 is for
+    good, 429 (too many open pages, see ``MAX_PER_SESSION``) and 503 are for now.
     """
     hub = current_hub(entitled)
     headers = dict(scope["headers"])
@@ -120,18 +131,25 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
         return
     key = _session_key(headers)
     try:
-        allowed = key is not None and bool(await hub.in_thread(entitled, {key}))
+        user = (await hub.in_thread(_accounts, {key})).get(key) if key else None
     except Exception:
         await _refuse(send, 503)  # the database does not answer: the browser tries again
         raise
-    if not allowed or key is None:
+    if user is None or key is None:
         await _refuse(send, 403)
-    elif scope["method"] == "HEAD":
-        await _refuse(send, 200)
     elif hub.closing or len(hub.viewers) >= MAX_VIEWERS:
         await _refuse(send, 503)
+    elif _has_too_many(hub, key, user):
+        await _refuse_for_now(send)
+    elif scope["method"] == "HEAD":
+        await _refuse(send, 200)
     else:
-        await _stream(hub.join(key, _rendered_at(scope)), hub, receive, send)
+        await _stream(hub.join(key, user, _rendered_at(scope)), hub, receive, send)
+
+
+def _has_too_many(hub: Hub, key: str, user: str) -> bool:
+    of_session, of_user = hub.open_streams(key, user)
+    return of_session >= MAX_PER_SESSION or of_user >= MAX_PER_USER
 
 
 def _rendered_at(scope: dict[str, Any]) -> float:
@@ -143,10 +161,18 @@ def _rendered_at(scope: dict[str, Any]) -> float:
         return time.time()
 
 
-async def _refuse(send: Send, status: int) -> None:
-    headers = [(b"cache-control", b"no-store"), (b"content-length", b"0")]
+async def _refuse(send: Send, status: int, body: bytes = b"", *more: tuple[bytes, bytes]) -> None:
+    headers = [(b"cache-control", b"no-store"), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse_for_now(send: Send) -> None:
+    from wsmon import problems  # noqa: PLC0415  (workers publish too, and need not load the API)
+
+    answer = problems.response(problems.Problem.too_many(TOO_MANY_WAIT))
+    headers = [(name.lower().encode(), value.encode()) for name, value in answer.items()]
+    await _refuse(send, 429, answer.content, *headers)
 
 
 async def _stream(viewer: Viewer, hub: Hub, receive: Receive, send: Send) -> None:

@@ -10,7 +10,7 @@
   const HIDE_AFTER = 5000;
   const DEAD_AFTER = 25000; /* the server pings every 10 s */
   const indicator = document.getElementById("live");
-  const state = { connected: false, feed: true, signedOut: false, last: wsmon.now(), lost: 0, gap: false };
+  const state = { connected: false, feed: true, signedOut: false, full: false, last: wsmon.now(), lost: 0, gap: false };
   if (indicator) state.last = Number(indicator.dataset.rendered) * 1000 || state.last;
 
   class LiveSource {
@@ -87,11 +87,13 @@
       show();
     }
 
-    /* An EventSource does not tell why it was refused; a HEAD does. */
+    /* An EventSource does not tell why it was refused; a HEAD does. 429: too many open pages, for now. */
     async ask() {
       try {
         const answer = await fetch(this.url, { method: "HEAD", cache: "no-store" });
         if (answer.status === 403) this.signOut();
+        state.full = answer.status === 429;
+        if (state.full) this.again(1000 * (Number(answer.headers.get("Retry-After")) || 5));
       } catch {
         /* not reachable: try on */
       }
@@ -139,6 +141,7 @@
   function found(event) {
     const gap = state.gap;
     state.connected = true;
+    state.full = false;
     state.gap = false;
     heard(event);
     if (gap) resync(0);
@@ -168,7 +171,7 @@
     const word = fresh ? "Live" : state.signedOut ? "Signed out" : kind === "stale" ? `Stale ${age}` : "Reconnecting…";
     const title = fresh ? "Connected: changes appear by themselves"
       : state.signedOut ? "Your session ended. Reload the page to sign in again"
-      : `${state.connected ? "wsmon cannot hear its database" : "No connection to wsmon"}. What you see is ${age} old; it comes back by itself`;
+      : `${state.connected ? "wsmon cannot hear its database" : state.full ? "You have too many pages of wsmon open" : "No connection to wsmon"}. What you see is ${age} old; it comes back by itself`;
     if (indicator.dataset.s !== kind) indicator.dataset.s = kind;
     const label = indicator.querySelector(".w");
     if (label.textContent !== word) label.textContent = word;

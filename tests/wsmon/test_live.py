@@ -84,6 +84,11 @@ class Stream:
         return [re.sub(r"^data: ", "", data, flags=re.M) for data in found]
 
 
+def open_streams() -> set[Viewer]:
+    """Of every server in this process."""
+    return {viewer for one in Hub._open for viewer in one.viewers}
+
+
 @contextmanager
 def stream(site: Site, session: str, query: str = "") -> Iterator[Stream]:
     opened = Stream(site, session, query)
@@ -200,6 +205,41 @@ class TestTheEndpoint:
         cookies = {"sessionid": session_of(staff())}
         assert requests.head(site.url + "/live/", cookies=cookies, timeout=10).status_code == 200
         assert requests.head(site.url + "/live/", timeout=10).status_code == 403
+
+    def test_a_session_has_so_many_streams_and_the_next_has_to_wait(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(live, "MAX_PER_SESSION", 2)
+        user = staff()
+        key = session_of(user)
+        cookies = {"sessionid": key}
+        with stream(site, key) as first:
+            first.wait_for("event: hello")
+            with stream(site, key) as second:
+                second.wait_for("event: hello")
+                refused = requests.get(site.url + "/live/", cookies=cookies, timeout=10)
+                assert refused.status_code == 429
+                assert refused.headers["Content-Type"] == "application/problem+json"
+                assert refused.headers["Retry-After"] == "10"
+                assert refused.json()["status"] == 429
+                assert requests.head(site.url + "/live/", cookies=cookies, timeout=10).status_code == 429
+                with stream(site, session_of(user)) as other:  # another browser of the same account
+                    other.wait_for("event: hello")
+            eventually(lambda: len(open_streams()) == 1, "the others have left")
+            with stream(site, key) as again:
+                again.wait_for("event: hello")
+
+    def test_an_account_has_so_many_streams_in_all_its_sessions(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(live, "MAX_PER_USER", 2)
+        user, other = staff(), staff("other")
+        with stream(site, session_of(user)) as first, stream(site, session_of(user)) as second:
+            first.wait_for("event: hello")
+            second.wait_for("event: hello")
+            for who, status in ((user, 429), (other, 200)):
+                cookies = {"sessionid": session_of(who)}
+                assert requests.head(site.url + "/live/", cookies=cookies, timeout=10).status_code == status
 
     def test_it_streams_what_a_state_change_touches(self, site: Site) -> None:
         service = make_service("github", name="GitHub")
