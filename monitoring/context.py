@@ -44,6 +44,12 @@ class Page:
         return request.wsmon_page  # type: ignore[attr-defined, no-any-return]
 
     @cached_property
+    def watches(self) -> bool:
+        """Whether this person may see how services are doing; the account pages are for others too."""
+        user = getattr(self._request, "user", None)
+        return bool(user and getattr(user, "is_staff", False) and user.has_perm(settings.LIVE_PERMISSION))
+
+    @cached_property
     def nav(self) -> list[NavItem]:
         """The pages that exist, the present one marked."""
         match = self._request.resolver_match

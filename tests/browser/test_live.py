@@ -208,6 +208,30 @@ def test_signing_out_elsewhere_ends_the_stream(open_page: OpenPage, monkeypatch:
     expect(page.locator("#live .w")).to_have_text("Signed out")
 
 
+def test_one_page_too_many_keeps_trying_and_gets_its_turn(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MAX_PER_USER", 1)
+    monkeypatch.setattr(live, "TOO_MANY_WAIT", 1.0)
+    tell()
+    first = open_page()
+    wait_live(first)
+    second = open_page()
+    expect(second.locator("#live")).to_have_attribute("title", re.compile("too many pages of wsmon open"))
+    expect(second.locator("#live .w")).to_have_text("Reconnecting…")
+    first.close()
+    expect(second.locator("#live .w")).to_have_text("Live", timeout=15_000)
+
+
+@pytest.mark.parametrize("path", ["/account/", "/api/docs"])
+def test_staff_who_may_see_no_service_see_no_state_and_no_live_indicator(open_page: OpenPage, path: str) -> None:
+    tell()
+    page = open_page(path, user=User.objects.create_user("new", password="only-for-tests-1", is_staff=True))
+    expect(page.locator("#account-menu")).to_be_visible()
+    expect(page.locator("#live, #overall, #banner")).to_have_count(0)
+    assert page.evaluate("window.wsmon.live === undefined")
+
+
 def test_a_viewer_sees_no_buttons_for_what_only_operators_may_do(open_page: OpenPage) -> None:
     tell()
     viewer = User.objects.create_user("viewer", password="only-for-tests-1", is_staff=True)

@@ -67,6 +67,17 @@ class TestWhoGetsThem:
         client.force_login(User.objects.create_user("other", password="x", is_staff=staff))
         assert client.get(path).status_code == 403
 
+    @pytest.mark.parametrize("path", ["/account/", "/account/password/", "/api/docs"])
+    def test_staff_without_the_permission_learn_nothing_from_the_pages_that_they_get(
+        self, reader: Client, path: str
+    ) -> None:
+        tell()
+        other = Client()
+        other.force_login(User.objects.create_user("other", password="x", is_staff=True))
+        for part in ('id="overall"', 'id="banner"', 'id="live"', "wsmon/live.js", "sse-connect"):
+            assert part in text(reader.get(path))
+            assert part not in text(other.get(path))
+
     @pytest.mark.parametrize("path", PATHS)
     def test_they_cannot_be_posted_to(self, reader: Client, path: str) -> None:
         assert reader.post(path).status_code == 405
