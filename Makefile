@@ -41,7 +41,7 @@ lint: install-test
 	WSMON_DATA_DIR=$(VENV)/lint $(PY) manage.py makemigrations --check --dry-run
 	WSMON_PRODUCTION=1 DATABASE_URL=postgres://wsmon@localhost/wsmon WSMON_ALLOWED_HOSTS=wsmon.example \
 	  WSMON_SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(64))')" \
-	  WSMON_ENCRYPTION_KEYS=lint $(PY) manage.py check --deploy --fail-level WARNING
+	  WSMON_ENCRYPTION_KEYS=lint WSMON_HSTS_SUBDOMAINS=1 $(PY) manage.py check --deploy --fail-level WARNING
 
 format: install-test
 	$(PY) -m ruff check --fix .
