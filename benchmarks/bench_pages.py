@@ -29,20 +29,20 @@ PAGES = (
 # Results of the last days, evenly spread over the checks, 1% of them critical and 2% degraded.
 RESULTS = """
 INSERT INTO service_health_metrics (at, check_id, outcome, category, message, total_ms, first_byte_ms, http_status)
-SELECT now() - (n * %(step)s) * interval '1 second', c.id,
+SELECT now() - (n * %(step)s::float8) * interval '1 second', c.id,
     CASE WHEN n %% 100 = 7 THEN 'critical' WHEN n %% 50 = 3 THEN 'degraded' ELSE 'healthy' END,
     CASE WHEN n %% 100 = 7 THEN 'SERVER_ERROR' ELSE '' END, '', 80 + 60 * random(), 70 + 60 * random(), 200
-FROM monitoring_configuration c CROSS JOIN generate_series(%(first)s, %(last)s) AS n
+FROM monitoring_configuration c CROSS JOIN generate_series(%(first)s::int, %(last)s::int) AS n
 """
 
 ROLLUPS = """
 INSERT INTO monitoring_rollup
     (level, check_id, start, healthy, degraded, critical, error, sum_ms, max_ms, histogram)
-SELECT %(level)s, check_id, to_timestamp(floor(extract(epoch FROM at) / %(level)s) * %(level)s),
+SELECT %(level)s::int, check_id, to_timestamp(floor(extract(epoch FROM at) / %(level)s::int) * %(level)s::int),
     count(*) FILTER (WHERE outcome = 'healthy'), count(*) FILTER (WHERE outcome = 'degraded'),
     count(*) FILTER (WHERE outcome = 'critical'), 0, sum(total_ms), max(total_ms),
     wsmon_add_bins('{}', array_agg(least(floor(ln(total_ms / 0.25) / ln(2) * 6), 119)::int))
-FROM service_health_metrics WHERE at > now() - make_interval(days => %(days)s)
+FROM service_health_metrics WHERE at > now() - make_interval(days => %(days)s::int)
 GROUP BY 2, 3
 """
 

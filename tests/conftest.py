@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import redis
 from django.conf import settings
+from django.db import connection
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.whole import Stack, eventually, free_port
+from wsmon import http
 from wsmon.embedded import Server
 
 CHROMIUM = "/usr/bin/chromium"
@@ -66,8 +68,23 @@ def loopback_targets(settings: object) -> Iterator[None]:
     """Let probes reach loopback, which is refused by default."""
     before = settings.ALLOW_PRIVATE_TARGETS  # type: ignore[attr-defined]
     settings.ALLOW_PRIVATE_TARGETS = ["127.0.0.0/8", "::1/128"]  # type: ignore[attr-defined]
+    http._forget_shared()  # the shared client was made for what was allowed before
     yield
     settings.ALLOW_PRIVATE_TARGETS = before  # type: ignore[attr-defined]
+    http._forget_shared()
+
+
+@pytest.fixture(autouse=True)
+def leave_no_results(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Django empties only the tables it manages itself after a test with real transactions."""
+    marker = request.node.get_closest_marker("django_db")
+    if marker is None or not marker.kwargs.get("transaction"):
+        yield
+        return
+    request.getfixturevalue("transactional_db")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE service_health_metrics")
 
 
 @pytest.fixture
@@ -128,12 +145,12 @@ def _answers(client: redis.Redis) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's chromium, driven by playwright."""
-    # Playwright's own event loop runs in this thread from here on; Django takes that for async code.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
+    """Debian's chromium, driven by playwright; for one module, since others may run event loops of their own."""
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Playwright's own event loop runs in this thread from here on; Django takes that for async code.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
         yield browser
         browser.close()

@@ -11,6 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wsmon.settings")
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.core.checks.urls import check_url_config
 
 from wsmon import logs, telemetry
 
@@ -24,6 +25,9 @@ warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume sy
 logs.configure(json=settings.PRODUCTION)
 telemetry.start()  # adds its middleware, so before the application is made
 django_application = get_asgi_application()
+# The whole site is imported here and not by the first request: two threads that import modules of one circle
+# from different ends can find each other's half made.
+check_url_config(None)
 
 from wsmon import live, problems  # noqa: E402  (needs Django to be set up)
 
