@@ -13,12 +13,15 @@
   let chartAt = Date.now();
   let timer;
 
+  /* Who asks must stay in the page until the answer is there, or htmx finds nothing to put it into. */
+  const source = () => document.getElementById("svc-source");
+
   function refresh(wait) {
     clearTimeout(timer);
     timer = setTimeout(() => {
       if (document.hidden) return;
       fetchedAt = Date.now();
-      htmx.trigger(holder(), "svc-refresh");
+      htmx.ajax("GET", holder().dataset.url, { source: source(), swap: "none" });
       refreshLog();
       const plot = document.getElementById("chart-plot");
       if (plot && Date.now() - chartAt > (CHART_EVERY[plot.dataset.period] || 300000)) loadChart();
@@ -30,7 +33,7 @@
     const log = document.getElementById("svc-log");
     if (!url || log.contains(document.activeElement) || document.querySelector("#svc-results .htmx-request")) return;
     htmx.ajax("GET", `${url}${url.includes("?") ? "&" : "?"}refresh=1`, {
-      source: holder(), target: "#svc-log", select: "#svc-log", swap: "outerHTML", selectOOB: "#log-total,#show-unhealthy",
+      source: source(), target: "#svc-log", select: "#svc-log", swap: "outerHTML", selectOOB: "#log-total,#show-unhealthy",
     });
   }
 
