@@ -308,8 +308,9 @@ def main_check(checks: Sequence[CheckView]) -> CheckView | None:
     """The check whose numbers stand for its service: the worst, and of those the one that tells most."""
     depth = {"functionality": 0, "authentication": 2, "connectivity": 3, "status_page": 4}
 
-    def rank(check: CheckView) -> tuple[int, int, int]:
-        return URGENCY.index(check.status), depth.get(check.kind, 1), check.id
+    def rank(check: CheckView) -> tuple[int, bool, int, int]:
+        recovering = check.status in UNHEALTHY and check.outcome != check.status
+        return URGENCY.index(check.status), recovering, depth.get(check.kind, 1), check.id
 
     probed = [check for check in checks if check.checked_at and check.status is not Status.NOT_CONFIGURED]
     return min(probed or checks, key=rank, default=None)

@@ -300,6 +300,20 @@ class TestServiceView:
         assert (found.reason, found.category) == ("health: refused", "")
         assert found.advice.startswith("The last probe was better")
 
+    def test_a_check_that_is_still_bad_explains_more_than_one_that_recovers(self):
+        service = make_service("site", status="critical", reason="connectivity: refused")
+        for kind, status, last, message in (
+            ("functionality", "critical", "healthy", "works again"),
+            ("connectivity", "critical", "critical", "still refused"),
+        ):
+            check = make_check(service, kind=kind, name=kind)
+            CheckState.objects.filter(check_ref=check).update(
+                status=status, outcome=last, message=message, checked_at=timezone.now()
+            )
+        found = view("site")
+        assert found is not None
+        assert found.reason == "connectivity: still refused"
+
     def test_while_the_main_check_has_moved_on_the_services_own_reason_stands(self):
         service = make_service("site", status="critical", reason="health: refused")
         put(make_check(service), "healthy", message="200")
