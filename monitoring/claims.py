@@ -34,37 +34,36 @@ HORIZON = 1.0
 
 # `next_due_at` far in the future means that the clock went back: the check is due. The same goes for
 # a lease longer than any lease can be.
-_DUE = """
-    (s.next_due_at <= now() + make_interval(secs => %(horizon)s)
-     OR s.next_due_at > now() + make_interval(secs => c.interval * 2 + 60))
-    AND (s.lease_until IS NULL OR s.lease_until < now() OR s.lease_until > now() + interval '10 minutes')
-    AND c.archived_at IS NULL AND v.archived_at IS NULL
-    AND (c.paused_at IS NULL OR c.paused_until <= now())
-"""
+_FREE = "(s.lease_until IS NULL OR s.lease_until < now() OR s.lease_until > now() + interval '10 minutes')"
+_LATEST = "now() + make_interval(secs => c.interval * 2 + 60)"
 
 _LANE = "CASE WHEN v.provider = ANY(%(generic)s) THEN 'service:' || v.id ELSE v.provider END"
 
+# Between the first look and the lock somebody else may have claimed a row: then PostgreSQL asks the
+# conditions of `locked` again of the row as it is now. They are about the row itself and nothing else, so
+# that what a wrong guess of the planner costs stays small.
 _CLAIM = f"""
 WITH due AS (
-    SELECT s.check_id, s.next_due_at, {_LANE} AS lane,
+    SELECT s.check_id, s.next_due_at, {_LATEST} AS latest, {_LANE} AS lane,
            row_number() OVER (PARTITION BY {_LANE} ORDER BY s.next_due_at) AS place
     FROM monitoring_checkstate s
     JOIN monitoring_configuration c ON c.id = s.check_id
     JOIN monitoring_service v ON v.id = c.service_id
-    WHERE {_DUE}
+    WHERE (s.next_due_at <= now() + make_interval(secs => %(horizon)s) OR s.next_due_at > {_LATEST})
+      AND {_FREE}
+      AND c.archived_at IS NULL AND v.archived_at IS NULL
+      AND (c.paused_at IS NULL OR c.paused_until <= now())
 ), room AS (
     SELECT key AS lane, value::int AS free FROM jsonb_each_text(%(room)s::jsonb)
-), wanted AS (
-    SELECT due.check_id, due.lane FROM due LEFT JOIN room USING (lane)
+), wanted AS MATERIALIZED (
+    SELECT due.check_id, due.lane, due.latest FROM due LEFT JOIN room USING (lane)
     WHERE due.place <= coalesce(room.free, %(lane_room)s)
     ORDER BY due.next_due_at LIMIT %(limit)s
 ), locked AS (
     SELECT s.check_id, wanted.lane
-    FROM monitoring_checkstate s
-    JOIN wanted ON wanted.check_id = s.check_id
-    JOIN monitoring_configuration c ON c.id = s.check_id
-    JOIN monitoring_service v ON v.id = c.service_id
-    WHERE {_DUE}
+    FROM wanted JOIN monitoring_checkstate s ON s.check_id = wanted.check_id
+    WHERE (s.next_due_at <= now() + make_interval(secs => %(horizon)s) OR s.next_due_at > wanted.latest)
+      AND {_FREE}
     FOR UPDATE OF s SKIP LOCKED
 )
 UPDATE monitoring_checkstate s
