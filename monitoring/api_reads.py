@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Any
 
 from django.db import connection
 from django.utils import timezone
 
-from monitoring import history, overview
+from monitoring import overview, rollups
 from monitoring.models import Service, ServiceSummary
 from monitoring.overview import CheckView, ServiceView
 from monitoring.periods import PERIODS
-from monitoring.summaries import Counts
+from monitoring.rollups import Counts
 from wsmon.vocabulary import Outcome, Status, Timings
 
 HISTORY = 20
 """Results and changes of one service in its history."""
+
+SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+ENOUGH = 0.9
+"""A summary that saw this share of the results has the percentiles of all."""
 
 _PHASES = ("dns", "connect", "tls", "first_byte", "total")
 
@@ -55,14 +58,6 @@ LEFT JOIN monitoring_configuration c ON c.id = x.check_id
 ORDER BY x.at DESC, x.id DESC
 """
 
-_COUNTS = """
-SELECT c.service_id, sum(u.healthy), sum(u.degraded), sum(u.critical), sum(u.error)
-FROM monitoring_configuration c
-JOIN monitoring_rollup u ON u.check_id = c.id AND u.level = %s AND u.start > %s
-WHERE c.service_id = ANY(%s) AND c.archived_at IS NULL
-GROUP BY c.service_id
-"""
-
 
 def totals() -> dict[str, Any]:
     """The overall state, by the contract's formula."""
@@ -80,7 +75,7 @@ def services(only: Iterable[int] | None) -> list[ServiceView]:
     wanted = Service.objects.filter(archived_at=None)
     if only is not None:
         wanted = wanted.filter(id__in=list(only))
-    return overview.views(list(overview.ordered(wanted).values_list("id", flat=True)), bars=False)
+    return overview.views(list(overview.ordered(wanted).values_list("id", flat=True)))
 
 
 def service(view: ServiceView) -> dict[str, Any]:
@@ -125,20 +120,27 @@ def detailed(views: Sequence[ServiceView], *, checks: bool, past: bool) -> list[
 
 def metrics(views: Sequence[ServiceView], timeframe: str) -> dict[int, dict[str, Any]]:
     """Uptime, percentiles and counts of each service (by id) over a timeframe."""
-    counted = _counts([view.id for view in views], timeframe)
-    rows = ServiceSummary.objects.filter(service__in=counted, period=timeframe)
-    summaries = {row.service_id: row for row in rows}
-    found: dict[int, dict[str, Any]] = {}
-    for view in views:
-        counts, summary = counted[view.id], summaries.get(view.id)
-        if summary is None or summary.count < 0.9 * counts.total:
-            # Too young for the summary made beforehand: few rows, so they are read themselves.
-            times = _percentiles(view, timeframe)
-        else:
-            times = {"p50": summary.p50_ms, "p95": summary.p95_ms, "p99": summary.p99_ms}
-        by_outcome = {outcome: getattr(counts, outcome.value) for outcome in Outcome}
-        found[view.id] = {"uptime": counts.uptime, **times, "total": counts.total, "counts": by_outcome}
-    return found
+    period = PERIODS[timeframe]
+    owners = {check.id: view.id for view in views for check in view.checks}
+    after = period.after(timezone.now() - period.length)
+    counted = rollups.totals(owners, period.level, after, times=False)
+    times = {
+        row.service_id: {"p50": row.p50_ms, "p95": row.p95_ms, "p99": row.p99_ms}
+        for row in ServiceSummary.objects.filter(service__in=counted, period=timeframe)
+        if row.count >= ENOUGH * counted[row.service_id].total
+    }
+    # Too young for the summary made beforehand: few rows, so they are added up here.
+    young = {check: owner for check, owner in owners.items() if owner not in times}
+    for service_id, one in (rollups.totals(young, period.level, after) if young else {}).items():
+        times[service_id] = {name: one.percentile(share) for name, share in SHARES.items()}
+    return {
+        view.id: _metrics(counted.get(view.id, Counts()), times.get(view.id, dict.fromkeys(SHARES))) for view in views
+    }
+
+
+def _metrics(counts: Counts, times: Mapping[str, float | None]) -> dict[str, Any]:
+    by_outcome = {outcome: getattr(counts, outcome.value) for outcome in Outcome}
+    return {"uptime": counts.uptime, **times, "total": counts.total, "counts": by_outcome}
 
 
 def phases(timings: Timings) -> dict[str, float | None]:
@@ -193,24 +195,3 @@ def _result(*row: Any) -> dict[str, Any]:
 def _change(*row: Any) -> dict[str, Any]:
     found = dict(zip(("check", "at", "old", "new", "reason", "error_category"), row, strict=True))
     return found | {"error_category": found["error_category"] or None}
-
-
-def _counts(service_ids: list[int], timeframe: str) -> dict[int, Counts]:
-    period = PERIODS[timeframe]
-    since = timezone.now() - period.length - timedelta(seconds=period.level)
-    found = {key: Counts() for key in service_ids}
-    with connection.cursor() as cursor:
-        cursor.execute(_COUNTS, [period.level, since, service_ids])
-        for service_id, healthy, degraded, critical, error in cursor:
-            found[service_id] = Counts(int(healthy), int(degraded), int(critical), int(error))
-    return found
-
-
-def _percentiles(view: ServiceView, timeframe: str) -> dict[str, float | None]:
-    together = Counts()
-    for one in history.counts([check.id for check in view.checks], timeframe).values():
-        together.add((one.healthy, one.degraded, one.critical, one.error, one.slowest_ms))
-        for index, number in one.histogram.items():
-            together.histogram[index] = together.histogram.get(index, 0) + number
-    found = history.to_percentiles(together)
-    return {"p50": found.p50, "p95": found.p95, "p99": found.p99}

@@ -8,7 +8,7 @@ the histogram of both sets of results, which no stored percentile could.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 FLOOR_MS = 0.25
 GROWTH = 2 ** (1 / 6)
@@ -23,15 +23,6 @@ def bin_of(milliseconds: float) -> int:
     if milliseconds <= FLOOR_MS:
         return 0
     return min(int(math.log(milliseconds / FLOOR_MS) / _LOG_GROWTH), BINS - 1)
-
-
-def add(into: dict[int, int], lowest: int | None, counts: Iterable[int | None]) -> None:
-    """Add a stored histogram (``counts`` of the bins from ``lowest`` on) to ``into``."""
-    if lowest is None:
-        return
-    for index, count in enumerate(counts, lowest):
-        if count:
-            into[index] = into.get(index, 0) + count
 
 
 def percentile(histogram: Mapping[int, int], share: float) -> float | None:

@@ -5,46 +5,35 @@ Times are aware UTC, response times milliseconds, shares 0..1.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple, overload
 
-from django.db import connection
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from monitoring import histogram
+from monitoring import rollups
 from monitoring.models import ProbeResult, StateChange
 from monitoring.periods import PERIODS, Period
-from monitoring.summaries import Counts, slots
+from monitoring.rollups import Counts
+from monitoring.summaries import slots
 
 __all__ = [
     "PERIODS",
-    "Percentiles",
     "Point",
     "ResultPage",
     "Slot",
+    "Strip",
     "bars",
     "changes",
     "counts",
-    "percentiles",
+    "series",
 ]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 WORDS = {"h": "healthy", "d": "degraded", "e": "error", "c": "critical", ".": "none"}
-
-
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Response times (ms) that 50, 95 and 99% of ``count`` results did not exceed."""
-
-    p50: float | None
-    p95: float | None
-    p99: float | None
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +49,50 @@ class Point:
 
 
 class Slot(NamedTuple):
-    """One of the 90 bars of an uptime strip. ``status`` is an outcome's word, or ``none``.
+    """One of the bars of an uptime strip. ``status`` is an outcome's word, or ``none``."""
 
-    A page has thousands of them and asks few for their times, so these are worked out when asked for.
+    start: datetime
+    end: datetime
+    status: str
+    text: str = ""
+    """What was wrong in it; empty for slots that were healthy or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strip(Sequence[Slot]):
+    """An uptime strip: 90 slots, oldest first; empty when none was asked for.
+
+    A page has thousands of slots and looks at few of them, so they are made when asked for. Equal strips
+    are equal keys, so that what is drawn of one can be kept.
     """
 
     first: datetime
-    """Start of the strip."""
+    """Start of the first slot."""
     seconds: int
-    place: int
-    status: str
-    text: str = ""
+    """Length of a slot."""
+    letters: str = ""
+    """One for each slot, as in :data:`WORDS`."""
+    notes: tuple[tuple[int, str], ...] = ()
+    """What was wrong in the slots at these places."""
 
-    @property
-    def start(self) -> datetime:
-        """Start of the slot."""
-        return self.first + timedelta(seconds=self.place * self.seconds)
+    def __len__(self) -> int:
+        return len(self.letters)
 
-    @property
-    def end(self) -> datetime:
-        """Its end, which is the next one's start."""
-        return self.first + timedelta(seconds=(self.place + 1) * self.seconds)
+    @overload
+    def __getitem__(self, place: int) -> Slot: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Slot]: ...
+
+    def __getitem__(self, place: int | slice) -> Slot | list[Slot]:
+        if isinstance(place, slice):
+            return [self._slot(one) for one in range(len(self.letters))[place]]
+        return self._slot(range(len(self.letters))[place])
+
+    def _slot(self, place: int) -> Slot:
+        start = self.first + timedelta(seconds=place * self.seconds)
+        text = next((text for noted, text in self.notes if noted == place), "")
+        return Slot(start, start + timedelta(seconds=self.seconds), WORDS[self.letters[place]], text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,56 +115,36 @@ class BadCursor(ValueError):
     """A paging cursor that none of our pages gave out."""
 
 
-def counts(check_ids: Sequence[int], period: str) -> dict[int, Counts]:
+def counts(check_ids: Iterable[int], period: str) -> dict[int, Counts]:
     """What each check's probes found over a period, with response times; empty counts without data."""
-    found = {check_id: Counts() for check_id in check_ids}
     chosen = PERIODS[period]
-    for check_id, _, *row in _rollups(check_ids, chosen.level, timezone.now() - chosen.length):
-        found[check_id].add(row)
-    return found
-
-
-def percentiles(check_ids: Sequence[int], period: str) -> dict[int, Percentiles]:
-    """Response-time percentiles of each check over a period."""
-    return {check_id: to_percentiles(one) for check_id, one in counts(check_ids, period).items()}
-
-
-def uptime(check_ids: Sequence[int], period: str) -> dict[int, float | None]:
-    """The share of each check's results in which the target worked; None without results."""
-    return {check_id: one.uptime for check_id, one in counts(check_ids, period).items()}
-
-
-def to_percentiles(one: Counts) -> Percentiles:
-    """The percentiles of a histogram that was read already."""
-    p50, p95, p99 = (histogram.percentile(one.histogram, share) for share in (0.50, 0.95, 0.99))
-    return Percentiles(p50, p95, p99, one.total)
+    return rollups.totals(_each(check_ids), chosen.level, chosen.after(timezone.now() - chosen.length))
 
 
 def series(check_ids: Sequence[int], period: str) -> list[Point]:
     """The latency chart of one or more checks together, oldest first; gaps have no point."""
     chosen = PERIODS[period]
-    points: dict[int, Counts] = defaultdict(Counts)
-    for _, start, *row in _rollups(check_ids, chosen.chart_level, timezone.now() - chosen.length):
-        points[int(start.timestamp()) // chosen.point_seconds].add(row)
-    return [_point(index * chosen.point_seconds, one) for index, one in sorted(points.items())]
+    level, seconds = chosen.drawn_from(len(check_ids))
+    after = timezone.now() - chosen.length - timedelta(seconds=level)
+    together = dict.fromkeys(check_ids, 0)
+    return [_point(start, one) for start, one in rollups.slices(together, level, after, seconds).get(0, [])]
 
 
-def bars(check_ids: Sequence[int], period: str) -> dict[int, list[Slot]]:
+def bars(check_ids: Iterable[int], period: str) -> dict[int, Strip]:
     """The uptime strip of each check: 90 slots, oldest first."""
     chosen, now = PERIODS[period], timezone.now()
-    rows: dict[int, list[Sequence[Any]]] = {check_id: [] for check_id in check_ids}
-    for check_id, *row in _rollups(check_ids, chosen.level, chosen.first_start(now)):
-        rows[check_id].append(row)
-    return {check_id: _strip(slots(found, chosen, now), chosen, now) for check_id, found in rows.items()}
+    after = chosen.after(chosen.first_start(now))
+    found = rollups.slices(_each(check_ids), chosen.level, after, chosen.level, times=False)
+    return {check_id: _strip(slots(rows, chosen, now), chosen, now) for check_id, rows in found.items()}
 
 
-def strip(first: datetime, period: Period, letters: str, notes: dict[str, str]) -> list[Slot]:
-    """The slots of a summary that was made beforehand."""
-    seconds = period.slot_seconds
-    return [
-        Slot(first, seconds, index, WORDS[letter], notes.get(str(index), "") if notes else "")
-        for index, letter in enumerate(letters)
-    ]
+def _each(check_ids: Iterable[int]) -> dict[int, int]:
+    return {check_id: check_id for check_id in check_ids}
+
+
+def strip(first: datetime, period: Period, letters: str, notes: Mapping[str, str]) -> Strip:
+    """The strip of a summary that was made beforehand."""
+    return Strip(first, period.slot_seconds, letters, tuple((int(place), text) for place, text in notes.items()))
 
 
 def results(
@@ -192,15 +184,6 @@ def _newest(rows: QuerySet[ProbeResult], check_ids: Sequence[int], limit: int) -
     return list(parts[0].union(*parts[1:], all=True).order_by("-at", "-id")[:limit])
 
 
-def count_results(check_ids: Sequence[int], period: str) -> dict[str, int]:
-    """How many results of each outcome there were over a period, from rollups."""
-    total = Counts()
-    chosen = PERIODS[period]
-    for _, _, *row in _rollups(check_ids, chosen.level, timezone.now() - chosen.length):
-        total.add(row)
-    return {word: getattr(total, word) for word in ("healthy", "degraded", "critical", "error")}
-
-
 def changes(
     service_id: int | None = None,
     *,
@@ -228,30 +211,12 @@ def count_changes(within: timedelta) -> int:
     return int(recent.aggregate(number=Count("id"))["number"])
 
 
-def _rollups(check_ids: Sequence[int], level: int, since: datetime) -> Iterator[Sequence[Any]]:
-    """Rows of (check, start, healthy, degraded, critical, error, slowest, lowest bin, counts).
-
-    A bucket counts when any of it lies after ``since``.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT check_id, start, healthy, degraded, critical, error, max_ms,
-                   array_lower(histogram, 1), histogram
-            FROM monitoring_rollup WHERE level = %s AND check_id = ANY(%s) AND start > %s
-            """,
-            [level, list(check_ids), since - timedelta(seconds=level)],
-        )
-        yield from cursor
+def _point(start: datetime, one: Counts) -> Point:
+    p50, p95, p99 = (one.percentile(share) for share in (0.50, 0.95, 0.99))
+    return Point(start, p50, p95, p99, one.total, one.critical + one.error)
 
 
-def _point(epoch: int, one: Counts) -> Point:
-    found = to_percentiles(one)
-    failed = one.critical + one.error
-    return Point(datetime.fromtimestamp(epoch, UTC), found.p50, found.p95, found.p99, one.total, failed)
-
-
-def _strip(found: list[Counts], period: Period, now: datetime) -> list[Slot]:
+def _strip(found: list[Counts], period: Period, now: datetime) -> Strip:
     letters = "".join(one.letter for one in found)
     notes = {str(index): one.sentence() for index, one in enumerate(found) if one.letter not in "h."}
     return strip(period.first_start(now), period, letters, notes)

@@ -10,6 +10,8 @@ from monitoring.models import Rollup
 
 SLOTS = 90
 """Bars of an uptime strip."""
+MOST_ROLLUPS = 6_000
+"""Rows that a latency chart is added up from, so that it is drawn at once: a day's minutes of four checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,14 @@ class Period:
     """The level of rollups the latency chart is drawn from."""
     point_seconds: int
     """Distance of two points of the latency chart."""
+    coarse: tuple[int, int] | None
+    """The same two numbers for a chart of more than ``MOST_ROLLUPS`` rollups; None: never too many."""
     refresh: timedelta
     """How old a summary of it may get."""
+
+    def after(self, moment: datetime) -> datetime:
+        """Rollups that start later than this reach beyond ``moment``: a bucket counts when any of it does."""
+        return moment - timedelta(seconds=self.level)
 
     def first_start(self, now: datetime) -> datetime:
         """Where the strip begins: its last slot is the one that holds ``now``."""
@@ -42,16 +50,32 @@ class Period:
             if 0 <= index < SLOTS and (index == low or self.level > self.slot_seconds):
                 yield index
 
+    def drawn_from(self, checks: int) -> tuple[int, int]:
+        """(level of rollups, seconds between two points) of the latency chart of so many checks together."""
+        if self.coarse and checks * self.length.total_seconds() / self.chart_level > MOST_ROLLUPS:
+            return self.coarse
+        return self.chart_level, self.point_seconds
+
 
 _LEVEL = Rollup.Level
 PERIODS = {
     period.name: period
     for period in (
-        Period("1h", "1 h", timedelta(hours=1), _LEVEL.MINUTE, 40, _LEVEL.MINUTE, 60, timedelta(seconds=50)),
-        Period("24h", "24 h", timedelta(hours=24), _LEVEL.SLOT, 960, _LEVEL.MINUTE, 300, timedelta(seconds=50)),
+        Period("1h", "1 h", timedelta(hours=1), _LEVEL.MINUTE, 40, _LEVEL.MINUTE, 60, None, timedelta(seconds=50)),
+        Period(
+            "24h",
+            "24 h",
+            timedelta(hours=24),
+            _LEVEL.SLOT,
+            960,
+            _LEVEL.MINUTE,
+            300,
+            (_LEVEL.SLOT, 960),
+            timedelta(seconds=50),
+        ),
         # 90 slots of 2 hours are 7.5 days: hours fit into them evenly.
-        Period("7d", "7 d", timedelta(days=7), _LEVEL.HOUR, 7_200, _LEVEL.HOUR, 3_600, timedelta(minutes=10)),
-        Period("90d", "90 d", timedelta(days=90), _LEVEL.DAY, 86_400, _LEVEL.DAY, 86_400, timedelta(hours=1)),
+        Period("7d", "7 d", timedelta(days=7), _LEVEL.HOUR, 7_200, _LEVEL.HOUR, 3_600, None, timedelta(minutes=10)),
+        Period("90d", "90 d", timedelta(days=90), _LEVEL.DAY, 86_400, _LEVEL.DAY, 86_400, None, timedelta(hours=1)),
     )
 }
 

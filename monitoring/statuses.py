@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Protocol
 
 from django.db.models import Q
 from django.utils import timezone
 
-from monitoring.models import Check, CheckState, Service, StateChange
+from monitoring.models import CheckState, Service, StateChange
 from monitoring.verdict import CheckVerdict, ServiceVerdict, service_status
 from wsmon.vocabulary import Status
 
@@ -34,7 +35,17 @@ def settle_services(changed: Mapping[int, datetime]) -> list[StateChange]:
     return found
 
 
-def is_paused(check: Check, now: datetime | None = None) -> bool:
+class Pausable(Protocol):
+    """A check, or what a page knows of one."""
+
+    @property
+    def paused_at(self) -> datetime | None: ...
+
+    @property
+    def paused_until(self) -> datetime | None: ...
+
+
+def is_paused(check: Pausable, now: datetime | None = None) -> bool:
     """Whether a check is paused at ``now``; a pause may end by itself."""
     if check.paused_at is None:
         return False

@@ -6,10 +6,12 @@ Everything here returns escaped HTML. A state is always a shape, a word and only
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from html import escape
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from django import template
@@ -18,8 +20,10 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from monitoring import history
+
 if TYPE_CHECKING:
-    from monitoring.history import Slot
+    from monitoring.history import Slot, Strip
     from monitoring.overview import CheckView, ServiceView
 
 register = template.Library()
@@ -276,32 +280,40 @@ SLOT_SHAPES = {
     "degraded": ("d", 5, 17),
     "error": ("e", 5, 17),
     "critical": ("c", 0, 22),
-    "paused": ("p", 16, 6),
     "none": ("n", 19, 3),
 }
-QUIET = frozenset({"healthy", "paused", "none"})
+QUIET = frozenset({"healthy", "none"})
 
 
-def _slots(bar: Iterable[Slot]) -> Iterable[str]:
-    """Runs of quiet slots as one path each, every other slot as a rectangle with its own words."""
-    run: list[str] = []
-    run_class = ""
-    for index, slot in enumerate(bar):
-        css, top, height = SLOT_SHAPES.get(slot.status, SLOT_SHAPES["none"])
-        if run and css != run_class:
-            yield f'<path class="{run_class}" d="{"".join(run)}"/>'
-            run = []
-        x = index * 3
-        if slot.status in QUIET:
-            run.append(f"M{x} {top}h2v{height}h-2z")
-            run_class = css
-        else:
-            yield (
-                f'<rect class="{css}" x="{x}" y="{top}" width="2" height="{height}">'
-                f"<title>{escape(slot.text)}</title></rect>"
-            )
-    if run:
-        yield f'<path class="{run_class}" d="{"".join(run)}"/>'
+@lru_cache(maxsize=1024)
+def _drawn(bar: Strip, today: date) -> tuple[str, int]:  # noqa: ARG001  tomorrow the tooltips' times read otherwise
+    """The slots as SVG, and how many of them are bad.
+
+    Runs of quiet slots are one path each, every other slot is a rectangle with its own words. Kept, since
+    a strip changes once a minute at most and is drawn for every page and viewer.
+    """
+    parts: list[str] = []
+    bad = 0
+    for letter, run in groupby(enumerate(bar.letters), key=itemgetter(1)):
+        status = history.WORDS[letter]
+        css, top, height = SLOT_SHAPES[status]
+        places = [place for place, _letter in run]
+        if status in QUIET:
+            path = "".join(f"M{place * 3} {top}h2v{height}h-2z" for place in places)
+            parts.append(f'<path class="{css}" d="{path}"/>')
+            continue
+        bad += len(places)
+        parts += [
+            f'<rect class="{css}" x="{place * 3}" y="{top}" width="2" height="{height}">'
+            f"<title>{escape(_slot_words(bar[place]))}</title></rect>"
+            for place in places
+        ]
+    return "".join(parts), bad
+
+
+def _slot_words(slot: Slot) -> str:
+    """ "13:56 to 14:12: critical, 3 of 32 probes failed"."""
+    return f"{clock_text(slot.start)} to {clock_text(slot.end)}: {slot.text or slot.status}"
 
 
 PERIOD_WORDS = {"1h": "last hour", "24h": "last 24 h", "7d": "last 7 days", "90d": "last 90 days"}
@@ -314,21 +326,28 @@ def period_words(period: str) -> str:
 
 
 @register.simple_tag
-def uptime_bar(bar: Sequence[Slot], period: str = "24h", uptime: float | None = None) -> SafeString:
-    """Ninety slots of ``period``; the slots that are not healthy carry a tooltip."""
+def uptime_bar(bar: Strip, period: str = "24h", uptime: float | None = None) -> SafeString:
+    """The slots of ``period``; those that are not healthy carry a tooltip."""
     share = "uptime not known yet" if uptime is None else f"{percent_text(uptime)}% up"
-    bad = sum(slot.status not in QUIET for slot in bar)
+    drawn, bad = _drawn(bar, timezone.localdate())
     trouble = f", trouble in {bad} of {len(bar)} slots" if bad else ""
     label = f"{PERIOD_WORDS.get(period, period).capitalize()}: {share}{trouble}"
     return _safe(
         '<svg class="ws-up" viewBox="0 0 269 22" preserveAspectRatio="none" role="img" '
-        f'aria-label="{label}"><title>{label}</title>{"".join(_slots(bar))}</svg>'
+        f'aria-label="{label}"><title>{label}</title>{drawn}</svg>'
     )
 
 
 # The service list's cells: one function, since a page has a hundred of them ----------------------
 
 CHIPS = 6
+
+
+@register.filter
+@lru_cache(maxsize=4096)
+def service_url(slug: str) -> str:
+    """The address of a service's page. Kept: a page has hundreds of them, and none ever changes."""
+    return reverse("service", args=[slug])
 
 
 @register.simple_tag
@@ -338,7 +357,7 @@ def service_cells(service: ServiceView, period: str, attention: bool) -> SafeStr
     age = f'<span class="stw">{word}, {duration(service.since)}</span>' if attention else ""
     number = DASH if service.response_ms is None else ms(service.response_ms)
     return _safe(
-        f'{glyph(status)}<span class="nm"><a href="{reverse("service", args=[slug])}" id="svc-{service.id}-a">'
+        f'{glyph(status)}<span class="nm"><a href="{service_url(slug)}" id="svc-{service.id}-a">'
         f'{escape(service.label)}</a><span class="ws-crits">{escape(service.criticality)}</span>{age}'
         f'<span class="vh">{word}</span></span>'
         f'<span class="ws-checks chk">{_chips(service.checks)}</span><span class="lat num">{number}</span>'

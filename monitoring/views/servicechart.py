@@ -50,7 +50,8 @@ class Chart:
         period = history.PERIODS[self._params.period]
         end = timezone.now()
         start = end - period.length
-        rows = with_gaps(self.points, period.point_seconds)
+        _level, seconds = period.drawn_from(len(self.checks))
+        rows = with_gaps(self.points, seconds)
         columns = zip(*rows, strict=True) if rows else [[]] * 6
         names = ("t", "p50", "p95", "p99", "count", "failed")
         return dict(zip(names, (list(column) for column in columns), strict=True)) | {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -13,6 +12,7 @@ from django.db.models import Q
 from monitoring import history
 from monitoring.models import Check, ProbeResult, StateChange
 from monitoring.overview import ServiceView
+from monitoring.rollups import Counts
 from monitoring.views.params import SHOWS, Choice, Params
 from monitoring.views.servicechart import UNHEALTHY
 from wsmon.vocabulary import Category
@@ -123,18 +123,21 @@ class Log:
         return "" if self._params.before else self._params.url("service-results")
 
     @cached_property
-    def _counts(self) -> Mapping[str, int]:
-        return history.count_results(self._ids, self._params.period)
+    def _counts(self) -> Counts:
+        found = Counts()
+        for one in history.counts(self._ids, self._params.period).values():
+            found.add(one)
+        return found
 
     @property
     def total(self) -> str:
         """All results in the period: "9,412"."""
-        return f"{sum(self._counts.values()):,}"
+        return f"{self._counts.total:,}"
 
     @property
     def shows(self) -> list[Choice]:
         """The three views of the log."""
-        counts = {"unhealthy": sum(self._counts.get(outcome, 0) for outcome in UNHEALTHY)}
+        counts = {"unhealthy": self._counts.total - self._counts.healthy}
         return [
             Choice(
                 f"show-{value}",

@@ -44,7 +44,7 @@ class CheckRow:
     check: CheckView
     p95_ms: float | None
     uptime: float | None
-    bar: list[history.Slot]
+    bar: history.Strip
     href: str
     heartbeat_url: str
 
@@ -120,7 +120,7 @@ class ServicePage:
         return [
             CheckRow(
                 check,
-                history.to_percentiles(counts[check.id]).p95,
+                counts[check.id].percentile(0.95),
                 counts[check.id].uptime,
                 bars[check.id],
                 self.params.url(chart=check.name) + "#chart",

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring import histogram
 from monitoring.histogram import BINS, FLOOR_MS, GROWTH, bin_of, percentile
 
 TOP_MS = FLOOR_MS * GROWTH ** (BINS - 1)
@@ -24,19 +23,6 @@ def exact(values: list[float], share: float) -> float:
 def test_a_percentile_is_within_six_percent_of_the_exact_one(values: list[float], share: float):
     found = percentile(Counter(map(bin_of, values)), share)
     assert found == pytest.approx(exact(values, share), rel=0.06)
-
-
-@given(st.lists(st.lists(times, max_size=50), max_size=8), shares)
-def test_adding_histograms_is_counting_everything(parts: list[list[float]], share: float):
-    merged: dict[int, int] = {}
-    for part in parts:
-        counted = Counter(map(bin_of, part))
-        lowest = min(counted, default=None)
-        stored = [counted.get(index) for index in range(lowest, max(counted) + 1)] if counted else []
-        histogram.add(merged, lowest, stored)
-    everything = Counter(bin_of(value) for part in parts for value in part)
-    assert merged == dict(everything)
-    assert percentile(merged, share) == percentile(everything, share)
 
 
 @given(times)
@@ -75,11 +61,3 @@ def test_percentiles_do_not_fall():
 
 def test_a_share_that_rounding_puts_past_the_last_result_gives_the_last_bin():
     assert percentile({7: 1}, 1.0000001) == percentile({7: 1}, 1.0)
-
-
-def test_adding_nothing_changes_nothing():
-    into = {2: 5}
-    histogram.add(into, None, [1, 2])
-    histogram.add(into, 0, [])
-    histogram.add(into, 0, [0, None])
-    assert into == {2: 5}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from monitoring import history, store
 from monitoring.history import BadCursor
 from monitoring.models import Check, ProbeResult, Rollup, StateChange
 from monitoring.periods import PERIODS
+from monitoring.rollups import Counts
 from tests.monitoring.factories import finished, make_check, make_service, outcome
 from wsmon.vocabulary import Category
 
@@ -38,53 +39,56 @@ def log(check: Check, number: int, at: datetime = NOW, **fields: Any) -> None:
     )
 
 
+def uptime(checks: Sequence[Check], period: str) -> list[float | None]:
+    found = history.counts([check.id for check in checks], period)
+    return [found[check.id].uptime for check in checks]
+
+
 class TestNumbers:
     def test_percentiles_and_uptime_come_from_rollups_alone(self):
         check = make_check()
         for ms in range(10, 1010, 10):
             record(check, MINUTE, ms=float(ms))
         ProbeResult.objects.all().delete()
-        found = history.percentiles([check.id], "1h")[check.id]
-        assert found.count == 100
-        assert found.p50 == pytest.approx(500, rel=0.07)
-        assert found.p95 == pytest.approx(950, rel=0.07)
-        assert found.p99 == pytest.approx(990, rel=0.07)
-        assert history.uptime([check.id], "1h") == {check.id: 1.0}
+        found = history.counts([check.id], "1h")[check.id]
+        assert (found.total, found.healthy, found.uptime, found.slowest_ms) == (100, 100, 1.0, 1000)
+        assert found.percentile(0.50) == pytest.approx(500, rel=0.07)
+        assert found.percentile(0.95) == pytest.approx(950, rel=0.07)
+        assert found.percentile(0.99) == pytest.approx(990, rel=0.07)
 
     def test_slow_is_up_and_our_own_errors_count_for_nobody(self):
         check = make_check()
         for word in ("healthy", "degraded", "critical", "critical", "error", "error"):
             record(check, MINUTE, word)
-        assert history.uptime([check.id], "24h") == {check.id: 0.5}
+        assert uptime([check], "24h") == [0.5]
 
     def test_errors_alone_give_no_uptime(self):
         check = make_check()
         record(check, MINUTE, "error")
-        assert history.uptime([check.id], "24h") == {check.id: None}
+        assert uptime([check], "24h") == [None]
 
     def test_each_check_has_its_own(self):
         good, bad = make_check(), make_check()
         record(good, MINUTE)
         record(bad, MINUTE, "critical")
-        assert history.uptime([good.id, bad.id], "24h") == {good.id: 1.0, bad.id: 0.0}
+        assert uptime([good, bad], "24h") == [1.0, 0.0]
 
     def test_results_without_a_time_count_for_uptime_only(self):
         check = make_check()
         record(check, MINUTE, "critical", ms=None)
-        found = history.percentiles([check.id], "1h")[check.id]
-        assert (found.p50, found.count) == (None, 1)
+        found = history.counts([check.id], "1h")[check.id]
+        assert (found.percentile(0.5), found.slowest_ms, found.total) == (None, None, 1)
 
     @pytest.mark.parametrize("period", PERIODS)
     def test_nothing_is_no_number(self, period: str):
         check = make_check()
-        assert history.percentiles([check.id], period)[check.id] == history.Percentiles(None, None, None, 0)
-        assert history.uptime([check.id], period) == {check.id: None}
+        assert history.counts([check.id], period) == {check.id: Counts()}
+        assert uptime([check], period) == [None]
         assert history.series([check.id], period) == []
         assert {slot.status for slot in history.bars([check.id], period)[check.id]} == {"none"}
-        assert history.count_results([check.id], period) == dict.fromkeys(
-            ("healthy", "degraded", "critical", "error"), 0
-        )
-        assert history.uptime([], period) == {}
+        assert history.counts([], period) == {}
+        assert history.bars([], period) == {}
+        assert history.series([], period) == []
 
     @pytest.mark.parametrize("period", PERIODS)
     def test_a_period_begins_when_it_says(self, period: str):
@@ -92,18 +96,17 @@ class TestNumbers:
         length, level = PERIODS[period].length, timedelta(seconds=PERIODS[period].level)
         record(inside, length - timedelta(seconds=1))
         record(outside, length + level)
-        both = [inside.id, outside.id]
-        assert history.uptime(both, period) == {inside.id: 1.0, outside.id: None}
-        assert history.count_results([outside.id], period)["healthy"] == 0
+        assert uptime([inside, outside], period) == [1.0, None]
+        assert history.counts([outside.id], period)[outside.id].total == 0
         assert history.series([outside.id], period) == []
         assert len(history.series([inside.id], period)) == 1
 
     def test_results_are_counted_by_outcome(self):
-        one, other = make_check(), make_check()
-        for check, word in ((one, "healthy"), (one, "critical"), (other, "critical"), (other, "error")):
+        check = make_check()
+        for word in ("healthy", "critical", "critical", "error"):
             record(check, HOUR, word)
-        expected = {"healthy": 1, "degraded": 0, "critical": 2, "error": 1}
-        assert history.count_results([one.id, other.id], "24h") == expected
+        found = history.counts([check.id], "24h")[check.id]
+        assert (found.healthy, found.degraded, found.critical, found.error) == (1, 0, 2, 1)
 
     def test_the_number_of_queries_does_not_grow(self, django_assert_num_queries: Any):
         checks = [make_check() for _ in range(8)]
@@ -111,7 +114,7 @@ class TestNumbers:
             for hours in range(5):
                 record(check, hours * HOUR)
         ids = [check.id for check in checks]
-        for read in (history.percentiles, history.uptime, history.series, history.bars, history.count_results):
+        for read in (history.counts, history.series, history.bars):
             with django_assert_num_queries(1):
                 read(ids, "24h")
 
@@ -142,6 +145,14 @@ class TestSeries:
             record(check, back * MINUTE)
         found = history.series([check.id], "24h")
         assert [(point.start.minute % 5, point.count) for point in found] == [(0, 3)]
+
+    def test_a_day_of_many_checks_is_drawn_from_fewer_rows(self):
+        checks = [make_check() for _ in range(5)]
+        for check in checks:
+            record(check, 60 * MINUTE, ms=200)
+        (point,) = history.series([check.id for check in checks], "24h")
+        assert (point.start.timestamp() % 960, point.count) == (0, 5)
+        assert point.p50 == pytest.approx(200, rel=0.06)
 
     def test_our_own_errors_are_failures_in_the_chart(self):
         check = make_check()
@@ -191,6 +202,9 @@ class TestBars:
         assert [slot.status for slot in bar[-3:]] == ["none", "healthy", "critical"]
         assert [slot.text for slot in bar[-2:]] == ["", "critical, 1 of 1 probes failed"]
         assert bar[0].start == first
+        assert [bar[place].status for place in (-1, 89, 88)] == ["critical", "critical", "healthy"]
+        with pytest.raises(IndexError):
+            bar[90]
 
 
 class TestResults:

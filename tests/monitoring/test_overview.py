@@ -390,10 +390,6 @@ class TestServiceView:
         assert view("never") is None
         assert views([gone.id, 0]) == []
 
-    def test_strips_can_be_spared(self):
-        ids = [make_service().id]
-        assert [len(views(ids, bars=bars)[0].bar) for bars in (True, False)] == [90, 0]
-
     def test_they_come_in_the_order_asked_for(self):
         ids = [make_service().id for _ in range(3)]
         assert [one.id for one in views([ids[2], ids[0], ids[1]])] == [ids[2], ids[0], ids[1]]

@@ -60,6 +60,13 @@ def test_a_rollup_no_longer_than_a_slot_falls_into_one(one: Period, now: datetim
 
 @pytest.mark.parametrize("one", PERIODS.values(), ids=PERIODS)
 def test_its_levels_fit_its_slots_and_points(one: Period):
-    assert one.point_seconds % one.chart_level == 0
+    for level, seconds in (one.drawn_from(1), one.drawn_from(10_000)):
+        assert seconds % level == 0
+        assert one.length.total_seconds() / seconds >= 60  # as few as still make a line
     assert one.level <= one.slot_seconds or one.level < 2 * one.slot_seconds
     assert one.length.total_seconds() / one.point_seconds <= 300  # as many as a chart can show
+
+
+@pytest.mark.parametrize(("checks", "seconds"), [(1, 300), (4, 300), (5, 960), (60, 960)])
+def test_a_day_of_many_checks_has_fewer_points(checks: int, seconds: int):
+    assert PERIODS["24h"].drawn_from(checks)[1] == seconds

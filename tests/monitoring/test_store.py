@@ -48,9 +48,8 @@ def rollups(check: Check) -> dict[tuple[int, datetime], tuple[Any, ...]]:
         rows = cursor.fetchall()
     found = {}
     for level, start, *counts, total, top, lowest, bins in rows:
-        merged: dict[int, int] = {}
-        histogram.add(merged, lowest, bins)
-        found[level, start] = (*counts, pytest.approx(total), top, merged)
+        counted = {index: number for index, number in enumerate(bins, lowest or 0) if number}
+        found[level, start] = (*counts, pytest.approx(total), top, counted)
     return found
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from monitoring import history, store, summaries
 from monitoring.models import Check, Service, ServiceSummary
 from monitoring.periods import PERIODS
-from monitoring.summaries import Counts, refresh, refresh_due
+from monitoring.summaries import refresh, refresh_due
 from tests.monitoring.factories import finished, make_check, make_service, outcome
 
 pytestmark = pytest.mark.django_db
@@ -139,28 +139,3 @@ class TestWhenItIsDue:
 
     def test_without_services_there_is_nothing_to_make(self):
         assert refresh_due() == 0
-
-
-class TestCounts:
-    @pytest.mark.parametrize(
-        ("row", "letter", "uptime"),
-        [
-            ((0, 0, 0, 0, None), ".", None),
-            ((3, 0, 0, 0, 1.0), "h", 1.0),
-            ((3, 1, 0, 0, 1.0), "d", 1.0),
-            ((3, 1, 0, 1, 1.0), "e", 1.0),
-            ((3, 1, 4, 1, 1.0), "c", 0.5),
-            ((0, 0, 0, 9, None), "e", None),
-        ],
-    )
-    def test_a_letter_and_an_uptime(self, row: tuple[Any, ...], letter: str, uptime: float | None):
-        found = Counts()
-        found.add(row)
-        assert (found.letter, found.uptime) == (letter, uptime)
-
-    def test_the_slowest_of_all_is_kept(self):
-        found = Counts()
-        for slowest in (None, 5.0, 900.0, None, 7.0):
-            found.add((1, 1, 0, 0, slowest))
-        assert found.slowest_ms == 900.0
-        assert found.sentence() == "degraded, 5 of 10 probes, slowest 900 ms"

@@ -13,11 +13,12 @@ import time_machine
 from django.conf import settings
 from django.utils import timezone
 
-from monitoring.history import Slot
+from monitoring.history import Strip
 from monitoring.templatetags import wsmon_ui as ui
 from wsmon.vocabulary import Outcome, Status
 
 NOW = datetime(2026, 10, 17, 12, 12, 8, tzinfo=UTC)
+MORNING = datetime(2026, 10, 17, 6, 0, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -142,27 +143,38 @@ def test_a_limit_far_away_is_not_drawn() -> None:
     assert 'class="th"' in ui.sparkline([100.0, 1400.0], "healthy", 5000.0)
 
 
-def slots(letters: str) -> list[Slot]:
-    words = {"h": "healthy", "d": "degraded", "c": "critical", "e": "error", ".": "none", "p": "paused"}
-    return [Slot(NOW, 60, index, words[letter], f"<{index}>") for index, letter in enumerate(letters)]
+def strip(letters: str) -> Strip:
+    return Strip(MORNING, 60, letters, tuple((place, f"<{place}>") for place, _letter in enumerate(letters)))
 
 
 def test_an_uptime_bar_has_one_path_per_quiet_run_and_a_tooltip_per_bad_slot() -> None:
-    svg = ET.fromstring(ui.uptime_bar(slots("hhhdhhc.." + "h" * 81), "24h", 0.9893))
+    svg = ET.fromstring(ui.uptime_bar(strip("hhhdhhc.." + "h" * 81), "24h", 0.9893))
     assert svg.attrib["aria-label"] == "Last 24 h: 98.93% up, trouble in 2 of 90 slots"
-    assert [rect.findtext("title") for rect in svg.findall("rect")] == ["<3>", "<6>"]
+    assert [rect.findtext("title") for rect in svg.findall("rect")] == ["08:03 to 08:04: <3>", "08:06 to 08:07: <6>"]
     assert [path.attrib["class"] for path in svg.findall("path")] == ["h", "h", "n", "h"]
     drawn = sum(path.attrib["d"].count("M") for path in svg.findall("path")) + len(svg.findall("rect"))
     assert drawn == 90
 
 
 def test_worse_slots_are_taller() -> None:
-    svg = ET.fromstring(ui.uptime_bar(slots("dce"), "1h"))
+    svg = ET.fromstring(ui.uptime_bar(strip("dce"), "1h"))
     heights = {rect.attrib["class"]: int(rect.attrib["height"]) for rect in svg.findall("rect")}
     assert heights["c"] > heights["d"] == heights["e"] > ui.SLOT_SHAPES["healthy"][2]
     assert set(Outcome) <= set(ui.SLOT_SHAPES)
     assert svg.attrib["aria-label"] == "Last hour: uptime not known yet, trouble in 3 of 3 slots"
 
 
+def test_the_times_of_a_bad_slot_name_their_day_once_it_is_over() -> None:
+    titles = [ET.fromstring(ui.uptime_bar(strip("c"))).findtext("rect/title")]
+    with time_machine.travel(NOW + timedelta(days=1), tick=False):
+        titles.append(ET.fromstring(ui.uptime_bar(strip("c"))).findtext("rect/title"))
+    assert titles == ["08:00 to 08:01: <0>", "Sat 08:00 to Sat 08:01: <0>"]
+
+
+def test_a_bad_slot_without_a_note_says_its_state() -> None:
+    svg = ET.fromstring(ui.uptime_bar(Strip(MORNING, 60, "e")))
+    assert svg.findtext("rect/title") == "08:00 to 08:01: error"
+
+
 def test_pictures_carry_no_style_attributes() -> None:
-    assert "style" not in ui.uptime_bar(slots("hdc")) + ui.sparkline([1.0, 2.0]) + ui.glyph("healthy")
+    assert "style" not in ui.uptime_bar(strip("hdc")) + ui.sparkline([1.0, 2.0]) + ui.glyph("healthy")
