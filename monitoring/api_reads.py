@@ -12,16 +12,15 @@ from django.utils import timezone
 from monitoring import overview, rollups
 from monitoring.models import Service, ServiceSummary
 from monitoring.overview import CheckView, ServiceView
-from monitoring.periods import PERIODS
-from monitoring.rollups import Counts
+from monitoring.periods import PERIODS, SLOTS
+from monitoring.rollups import NO_DATA, Counts
 from wsmon.vocabulary import Outcome, Status, Timings
 
 HISTORY = 20
 """Results and changes of one service in its history."""
 
-SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
-ENOUGH = 0.9
-"""A summary that saw this share of the results has the percentiles of all."""
+FULL = 0.5
+"""A service with results in so much of a period is answered from the summary made a moment ago."""
 
 _PHASES = ("dns", "connect", "tls", "first_byte", "total")
 
@@ -120,27 +119,34 @@ def detailed(views: Sequence[ServiceView], *, checks: bool, past: bool) -> list[
 
 def metrics(views: Sequence[ServiceView], timeframe: str) -> dict[int, dict[str, Any]]:
     """Uptime, percentiles and counts of each service (by id) over a timeframe."""
-    period = PERIODS[timeframe]
-    owners = {check.id: view.id for view in views for check in view.checks}
-    after = period.after(timezone.now() - period.length)
-    counted = rollups.totals(owners, period.level, after, times=False)
-    times = {
-        row.service_id: {"p50": row.p50_ms, "p95": row.p95_ms, "p99": row.p99_ms}
-        for row in ServiceSummary.objects.filter(service__in=counted, period=timeframe)
-        if row.count >= ENOUGH * counted[row.service_id].total
+    period, now = PERIODS[timeframe], timezone.now()
+    by_service = {
+        row.service_id: _summarised(row)
+        for row in ServiceSummary.objects.filter(service__in=[view.id for view in views], period=timeframe)
+        if row.bar.count(NO_DATA) < FULL * SLOTS and now - row.made_at < 2 * period.refresh
     }
     # Too young for the summary made beforehand: few rows, so they are added up here.
-    young = {check: owner for check, owner in owners.items() if owner not in times}
-    for service_id, one in (rollups.totals(young, period.level, after) if young else {}).items():
-        times[service_id] = {name: one.percentile(share) for name, share in SHARES.items()}
+    young = {check.id: view.id for view in views for check in view.checks if view.id not in by_service}
+    if young:
+        found = rollups.totals(young, period.level, period.after(now - period.length))
+        by_service |= {service_id: _added_up(counts) for service_id, counts in found.items()}
+    return {view.id: by_service.get(view.id) or _added_up(Counts()) for view in views}
+
+
+def _summarised(row: ServiceSummary) -> dict[str, Any]:
+    counts = Counts(row.healthy, row.degraded, row.critical, row.error)
+    return _added_up(counts) | {"p50": row.p50_ms, "p95": row.p95_ms, "p99": row.p99_ms}
+
+
+def _added_up(counts: Counts) -> dict[str, Any]:
     return {
-        view.id: _metrics(counted.get(view.id, Counts()), times.get(view.id, dict.fromkeys(SHARES))) for view in views
+        "uptime": counts.uptime,
+        "p50": counts.percentile(0.50),
+        "p95": counts.percentile(0.95),
+        "p99": counts.percentile(0.99),
+        "total": counts.total,
+        "counts": {outcome: getattr(counts, outcome.value) for outcome in Outcome},
     }
-
-
-def _metrics(counts: Counts, times: Mapping[str, float | None]) -> dict[str, Any]:
-    by_outcome = {outcome: getattr(counts, outcome.value) for outcome in Outcome}
-    return {"uptime": counts.uptime, **times, "total": counts.total, "counts": by_outcome}
 
 
 def phases(timings: Timings) -> dict[str, float | None]:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from monitoring import rollups
 from monitoring.models import ProbeResult, StateChange
-from monitoring.periods import PERIODS, Period
+from monitoring.periods import PERIODS, Period, Steps
 from monitoring.rollups import Counts
 from monitoring.summaries import slots
 
@@ -121,13 +121,21 @@ def counts(check_ids: Iterable[int], period: str) -> dict[int, Counts]:
     return rollups.totals(_each(check_ids), chosen.level, chosen.after(timezone.now() - chosen.length))
 
 
-def series(check_ids: Sequence[int], period: str) -> list[Point]:
-    """The latency chart of one or more checks together, oldest first; gaps have no point."""
+def series(check_ids: Sequence[int], period: str, steps: Steps | None = None) -> list[Point]:
+    """The response times of one or more checks together, oldest first; gaps have no point.
+
+    ``steps`` is how finely: by default that of the chart.
+    """
     chosen = PERIODS[period]
-    level, seconds = chosen.drawn_from(len(check_ids))
+    level, seconds = steps or chart_steps(check_ids, period)
     after = timezone.now() - chosen.length - timedelta(seconds=level)
     together = dict.fromkeys(check_ids, 0)
     return [_point(start, one) for start, one in rollups.slices(together, level, after, seconds).get(0, [])]
+
+
+def chart_steps(check_ids: Sequence[int], period: str) -> Steps:
+    """How finely a chart of so many checks is drawn."""
+    return PERIODS[period].chart if len(check_ids) < 2 else PERIODS[period].chart_of_many
 
 
 def bars(check_ids: Iterable[int], period: str) -> dict[int, Strip]:

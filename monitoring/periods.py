@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from monitoring.models import Rollup
 
 SLOTS = 90
 """Bars of an uptime strip."""
-MOST_ROLLUPS = 6_000
-"""Rows that a latency chart is added up from, so that it is drawn at once: a day's minutes of four checks."""
+
+
+class Steps(NamedTuple):
+    """How finely a span is told: rollups of ``level``, added up to one number each ``seconds``."""
+
+    level: int
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +29,12 @@ class Period:
     length: timedelta
     level: int
     slot_seconds: int
-    chart_level: int
-    """The level of rollups the latency chart is drawn from."""
-    point_seconds: int
-    """Distance of two points of the latency chart."""
-    coarse: tuple[int, int] | None
-    """The same two numbers for a chart of more than ``MOST_ROLLUPS`` rollups; None: never too many."""
+    chart: Steps
+    """The latency chart of one check."""
+    chart_of_many: Steps
+    """The latency chart of several checks together: no more rows than of one."""
+    table: Steps
+    """The same as a table to read, in two dozen rows or so."""
     refresh: timedelta
     """How old a summary of it may get."""
 
@@ -50,34 +56,34 @@ class Period:
             if 0 <= index < SLOTS and (index == low or self.level > self.slot_seconds):
                 yield index
 
-    def drawn_from(self, checks: int) -> tuple[int, int]:
-        """(level of rollups, seconds between two points) of the latency chart of so many checks together."""
-        if self.coarse and checks * self.length.total_seconds() / self.chart_level > MOST_ROLLUPS:
-            return self.coarse
-        return self.chart_level, self.point_seconds
-
 
 _LEVEL = Rollup.Level
+_MINUTES = Steps(_LEVEL.MINUTE, 60)
+_HOURS = Steps(_LEVEL.HOUR, 3_600)
+_DAYS = Steps(_LEVEL.DAY, 86_400)
+
 PERIODS = {
     period.name: period
     for period in (
-        Period("1h", "1 h", timedelta(hours=1), _LEVEL.MINUTE, 40, _LEVEL.MINUTE, 60, None, timedelta(seconds=50)),
         Period(
-            "24h",
-            "24 h",
-            timedelta(hours=24),
-            _LEVEL.SLOT,
-            960,
-            _LEVEL.MINUTE,
-            300,
-            (_LEVEL.SLOT, 960),
-            timedelta(seconds=50),
+            "1h", "1 h", timedelta(hours=1), _LEVEL.MINUTE, 40,
+            _MINUTES, _MINUTES, Steps(_LEVEL.MINUTE, 300), timedelta(seconds=50),
+        ),
+        Period(
+            "24h", "24 h", timedelta(hours=24), _LEVEL.SLOT, 960,
+            Steps(_LEVEL.MINUTE, 300), Steps(_LEVEL.SLOT, 960), _HOURS, timedelta(seconds=50),
         ),
         # 90 slots of 2 hours are 7.5 days: hours fit into them evenly.
-        Period("7d", "7 d", timedelta(days=7), _LEVEL.HOUR, 7_200, _LEVEL.HOUR, 3_600, None, timedelta(minutes=10)),
-        Period("90d", "90 d", timedelta(days=90), _LEVEL.DAY, 86_400, _LEVEL.DAY, 86_400, None, timedelta(hours=1)),
+        Period(
+            "7d", "7 d", timedelta(days=7), _LEVEL.HOUR, 7_200,
+            _HOURS, _HOURS, Steps(_LEVEL.HOUR, 6 * 3_600), timedelta(minutes=10),
+        ),
+        Period(
+            "90d", "90 d", timedelta(days=90), _LEVEL.DAY, 86_400,
+            _DAYS, _DAYS, Steps(_LEVEL.DAY, 3 * 86_400), timedelta(hours=1),
+        ),
     )
-}
+}  # fmt: skip
 
 
 def period(name: str) -> Period:

@@ -76,7 +76,7 @@ class Counts:
 
 
 _PICKED = """
-WITH picked AS MATERIALIZED (
+WITH picked AS (
     SELECT o.owner, {slice} AS slice, u.healthy, u.degraded, u.critical, u.error, u.max_ms, u.histogram
     FROM unnest(%(checks)s::bigint[], %(owners)s::bigint[]) AS o(check_id, owner)
     JOIN monitoring_rollup u ON u.check_id = o.check_id AND u.level = %(level)s AND u.start > %(after)s

@@ -62,7 +62,10 @@ def _refresh(period: Period, ids: list[int], now: datetime) -> int:
             "p50_ms",
             "p95_ms",
             "p99_ms",
-            "count",
+            "healthy",
+            "degraded",
+            "critical",
+            "error",
             "made_at",
         ],
     )
@@ -93,6 +96,9 @@ def _summary(
         p50_ms=total.percentile(0.50),
         p95_ms=total.percentile(0.95),
         p99_ms=total.percentile(0.99),
-        count=total.total,
+        healthy=total.healthy,
+        degraded=total.degraded,
+        critical=total.critical,
+        error=total.error,
         made_at=now,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,10 @@ django_application = get_asgi_application()
 check_url_config(None)
 
 from wsmon import live, problems  # noqa: E402  (needs Django to be set up)
+
+# What is imported stays for good. The collector need not look through it, half a million objects, again and
+# again: each time would hold up every request for a tenth of a second.
+gc.freeze()
 
 LARGEST_BODY = 4 * 1_048_576
 """Bytes of a request's body that are read at all; views and Django refuse smaller ones, where fit.

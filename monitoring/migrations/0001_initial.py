@@ -281,7 +281,10 @@ class Migration(migrations.Migration):
                 ("p50_ms", models.FloatField(null=True)),
                 ("p95_ms", models.FloatField(null=True)),
                 ("p99_ms", models.FloatField(null=True)),
-                ("count", models.BigIntegerField(default=0)),
+                ("healthy", models.BigIntegerField(default=0)),
+                ("degraded", models.BigIntegerField(default=0)),
+                ("critical", models.BigIntegerField(default=0)),
+                ("error", models.BigIntegerField(default=0)),
                 ("made_at", models.DateTimeField()),
                 (
                     "service",

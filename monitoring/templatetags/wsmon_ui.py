@@ -6,12 +6,11 @@ Everything here returns escaped HTML. A state is always a shape, a word and only
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from html import escape
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from django import template
@@ -283,37 +282,37 @@ SLOT_SHAPES = {
     "none": ("n", 19, 3),
 }
 QUIET = frozenset({"healthy", "none"})
+MOST_TOOLTIPS = 30
+"""Of one strip, so that a page of services that fail now and then all day stays small."""
 
 
 @lru_cache(maxsize=1024)
 def _drawn(bar: Strip, today: date) -> tuple[str, int]:  # noqa: ARG001  tomorrow the tooltips' times read otherwise
     """The slots as SVG, and how many of them are bad.
 
-    Runs of quiet slots are one path each, every other slot is a rectangle with its own words. Kept, since
-    a strip changes once a minute at most and is drawn for every page and viewer.
+    Quiet slots are one path, every other slot is a rectangle with its own words, unless there are very many.
+    Kept, since a strip changes once a minute at most and is drawn for every page and viewer.
     """
-    parts: list[str] = []
-    bad = 0
-    for letter, run in groupby(enumerate(bar.letters), key=itemgetter(1)):
-        status = history.WORDS[letter]
-        css, top, height = SLOT_SHAPES[status]
-        places = [place for place, _letter in run]
-        if status in QUIET:
+    by_status: dict[str, list[int]] = defaultdict(list)
+    for place, letter in enumerate(bar.letters):
+        by_status[history.WORDS[letter]].append(place)
+    bad = sum(len(places) for status, places in by_status.items() if status not in QUIET)
+    parts = []
+    for status, places in by_status.items():
+        if status in QUIET or bad > MOST_TOOLTIPS:
+            css, top, height = SLOT_SHAPES[status]
             path = "".join(f"M{place * 3} {top}h2v{height}h-2z" for place in places)
             parts.append(f'<path class="{css}" d="{path}"/>')
-            continue
-        bad += len(places)
-        parts += [
-            f'<rect class="{css}" x="{place * 3}" y="{top}" width="2" height="{height}">'
-            f"<title>{escape(_slot_words(bar[place]))}</title></rect>"
-            for place in places
-        ]
+        else:
+            parts += [_bad_slot(bar[place], place) for place in places]
     return "".join(parts), bad
 
 
-def _slot_words(slot: Slot) -> str:
-    """ "13:56 to 14:12: critical, 3 of 32 probes failed"."""
-    return f"{clock_text(slot.start)} to {clock_text(slot.end)}: {slot.text or slot.status}"
+def _bad_slot(slot: Slot, place: int) -> str:
+    css, top, height = SLOT_SHAPES[slot.status]
+    title = escape(f"{clock_text(slot.start)} to {clock_text(slot.end)}: {slot.text or slot.status}")
+    shape = f'class="{css}" x="{place * 3}" y="{top}" width="2" height="{height}"'
+    return f"<rect {shape}><title>{title}</title></rect>"
 
 
 PERIOD_WORDS = {"1h": "last hour", "24h": "last 24 h", "7d": "last 7 days", "90d": "last 90 days"}

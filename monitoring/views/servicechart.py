@@ -29,15 +29,15 @@ class Chart:
         self.chosen = chosen[0] if chosen else None
         self.url = params.url("service-series", before="")
 
-    @cached_property
-    def points(self) -> list[history.Point]:
-        """The numbers, oldest first; stretches without probes have no point."""
-        return history.series([check.id for check in self.checks], self._params.period)
-
     @property
-    def newest_first(self) -> list[history.Point]:
-        """For the table beside the chart."""
-        return self.points[::-1]
+    def _ids(self) -> list[int]:
+        return [check.id for check in self.checks]
+
+    @cached_property
+    def table(self) -> list[history.Point]:
+        """The numbers to read, newest first; stretches without probes have none."""
+        steps = history.PERIODS[self._params.period].table
+        return history.series(self._ids, self._params.period, steps)[::-1]
 
     @property
     def limit_ms(self) -> float | None:
@@ -50,8 +50,8 @@ class Chart:
         period = history.PERIODS[self._params.period]
         end = timezone.now()
         start = end - period.length
-        _level, seconds = period.drawn_from(len(self.checks))
-        rows = with_gaps(self.points, seconds)
+        points = history.series(self._ids, period.name)
+        rows = with_gaps(points, history.chart_steps(self._ids, period.name).seconds)
         columns = zip(*rows, strict=True) if rows else [[]] * 6
         names = ("t", "p50", "p95", "p99", "count", "failed")
         return dict(zip(names, (list(column) for column in columns), strict=True)) | {

@@ -110,7 +110,7 @@ def _service(told: Told, now: datetime) -> Service:
         ServiceSummary.objects.create(
             service=service, period=period.name, first_start=period.first_start(now), bar="".join(letters),
             notes={str(index): f"{letter}, 3 of 32 probes" for index, letter in told.bar.items()},
-            uptime=good / judged if judged else None, p50_ms=told.ms, p95_ms=told.ms, p99_ms=told.ms, count=2880,
+            uptime=good / judged if judged else None, p50_ms=told.ms, p95_ms=told.ms, p99_ms=told.ms, healthy=2880,
             made_at=now + FAR,
         )  # fmt: skip
     return service

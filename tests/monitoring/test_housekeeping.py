@@ -162,7 +162,7 @@ class TestDroppingRollups:
 
     @pytest.mark.parametrize("period", PERIODS.values(), ids=lambda period: period.name)
     def test_every_period_of_the_pages_fits_into_what_is_kept(self, period: Any):
-        for level in (period.level, period.chart_level):
+        for level in (period.level, period.chart.level, period.chart_of_many.level, period.table.level):
             kept = timedelta(days=LEVEL_DAYS[level])
             assert kept >= period.length + timedelta(seconds=level)
             assert NOW - kept <= period.first_start(NOW)

@@ -33,6 +33,10 @@ def summary(service: Service, period: str = "24h") -> ServiceSummary:
     return ServiceSummary.objects.get(service=service, period=period)
 
 
+def counts(found: ServiceSummary) -> tuple[int, int, int, int]:
+    return found.healthy, found.degraded, found.critical, found.error
+
+
 @pytest.mark.parametrize("period", PERIODS)
 def test_it_says_what_the_rollups_say(period: str):
     service = make_service()
@@ -43,7 +47,8 @@ def test_it_says_what_the_rollups_say(period: str):
         record(other, slot * number, "critical" if number == 7 else "healthy", ms=1_000)
     found = summary(service, period)
     counted = history.counts([one.id, other.id], period).values()
-    assert found.count == sum(each.total for each in counted) == 60
+    assert counts(found) == (59, 0, 1, 0)
+    assert sum(each.total for each in counted) == 60
     assert found.uptime == pytest.approx(59 / 60)
     assert found.p50_ms == pytest.approx(300, rel=0.1)
     assert found.p95_ms == pytest.approx(1_000, rel=0.06)
@@ -59,7 +64,8 @@ def test_it_says_what_the_rollups_say(period: str):
 
 def test_a_service_without_results_has_an_empty_one():
     found = summary(make_service())
-    assert (found.bar, found.notes, found.uptime, found.p50_ms, found.count) == ("." * 90, {}, None, None, 0)
+    assert (found.bar, found.notes, found.uptime, found.p50_ms) == ("." * 90, {}, None, None)
+    assert counts(found) == (0, 0, 0, 0)
 
 
 def test_archived_checks_do_not_count():
@@ -67,7 +73,7 @@ def test_archived_checks_do_not_count():
     old = make_check(service)
     record(old, timedelta(hours=1), "critical")
     Check.objects.filter(id=old.id).update(archived_at=timezone.now())
-    assert summary(service).count == 0
+    assert counts(summary(service)) == (0, 0, 0, 0)
 
 
 def test_archived_services_get_none():
@@ -85,7 +91,7 @@ def test_making_it_again_replaces_it():
     service = make_service()
     check = make_check(service)
     record(check, timedelta(hours=1))
-    assert summary(service).count == 1
+    assert counts(summary(service)) == (1, 0, 0, 0)
     record(check, timedelta(hours=2), "critical")
     assert summary(service).uptime == 0.5
     assert ServiceSummary.objects.count() == 1
@@ -97,7 +103,7 @@ def test_more_services_than_a_chunk_are_all_made(monkeypatch: pytest.MonkeyPatch
     for check in checks:
         record(check, timedelta(hours=1))
     assert refresh(PERIODS["24h"]) == 5
-    assert set(ServiceSummary.objects.values_list("count", flat=True)) == {1}
+    assert set(ServiceSummary.objects.values_list("healthy", flat=True)) == {1}
 
 
 def test_the_number_of_queries_does_not_grow_with_services_or_results(

@@ -147,11 +147,11 @@ def strip(letters: str) -> Strip:
     return Strip(MORNING, 60, letters, tuple((place, f"<{place}>") for place, _letter in enumerate(letters)))
 
 
-def test_an_uptime_bar_has_one_path_per_quiet_run_and_a_tooltip_per_bad_slot() -> None:
+def test_an_uptime_bar_has_one_path_of_quiet_slots_and_a_tooltip_per_bad_slot() -> None:
     svg = ET.fromstring(ui.uptime_bar(strip("hhhdhhc.." + "h" * 81), "24h", 0.9893))
     assert svg.attrib["aria-label"] == "Last 24 h: 98.93% up, trouble in 2 of 90 slots"
     assert [rect.findtext("title") for rect in svg.findall("rect")] == ["08:03 to 08:04: <3>", "08:06 to 08:07: <6>"]
-    assert [path.attrib["class"] for path in svg.findall("path")] == ["h", "h", "n", "h"]
+    assert [path.attrib["class"] for path in svg.findall("path")] == ["h", "n"]
     drawn = sum(path.attrib["d"].count("M") for path in svg.findall("path")) + len(svg.findall("rect"))
     assert drawn == 90
 
@@ -169,6 +169,14 @@ def test_the_times_of_a_bad_slot_name_their_day_once_it_is_over() -> None:
     with time_machine.travel(NOW + timedelta(days=1), tick=False):
         titles.append(ET.fromstring(ui.uptime_bar(strip("c"))).findtext("rect/title"))
     assert titles == ["08:00 to 08:01: <0>", "Sat 08:00 to Sat 08:01: <0>"]
+
+
+def test_where_very_many_slots_are_bad_they_are_drawn_and_not_told_one_by_one() -> None:
+    svg = ET.fromstring(ui.uptime_bar(strip("c" * 20 + "hd" * 20 + "h" * 30)))
+    assert svg.attrib["aria-label"].endswith("trouble in 40 of 90 slots")
+    drawn = {path.attrib["class"]: path.attrib["d"].count("M") for path in svg.findall("path")}
+    assert drawn == {"c": 20, "h": 50, "d": 20}
+    assert svg.findall("rect") == []
 
 
 def test_a_bad_slot_without_a_note_says_its_state() -> None:
