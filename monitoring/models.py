@@ -14,7 +14,27 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from monitoring.breakermodels import Breaker, BreakerMinute, BreakerSlot, BreakerTransition, RecoveryFactor
 from wsmon.vocabulary import Category, Criticality, Outcome, Status
+
+__all__ = [
+    "Breaker",
+    "BreakerMinute",
+    "BreakerSlot",
+    "BreakerTransition",
+    "Check",
+    "CheckState",
+    "Credential",
+    "Heartbeat",
+    "MaintenanceWindow",
+    "ProbeResult",
+    "Process",
+    "RecoveryFactor",
+    "Rollup",
+    "Service",
+    "ServiceSummary",
+    "StateChange",
+]
 
 STATUSES = [(word.value, word.value.replace("_", " ")) for word in Status]
 OUTCOMES = [(word.value, word.value) for word in Outcome]

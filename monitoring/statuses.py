@@ -9,7 +9,7 @@ from typing import Protocol
 from django.db.models import Q
 from django.utils import timezone
 
-from monitoring.models import CheckState, Service, StateChange
+from monitoring.models import Breaker, CheckState, Service, StateChange
 from monitoring.verdict import CheckVerdict, ServiceVerdict, service_status
 from wsmon.vocabulary import Status
 
@@ -28,9 +28,11 @@ def settle_services(changed: Mapping[int, datetime]) -> list[StateChange]:
     verdicts: dict[int, list[CheckVerdict]] = {service_id: [] for service_id in known}
     for state in _states(list(known)):
         verdicts[state.check_ref.service_id].append(_verdict(state))
+    open_ = _open_breakers(list(known))
     found = []
     for service_id, service in known.items():
-        change = _settle(service, service_status(verdicts[service_id]), changed[service_id])
+        verdict = service_status(verdicts[service_id], open_.get(service_id, ""))
+        change = _settle(service, verdict, changed[service_id])
         found += [change] if change else []
     return found
 
@@ -59,6 +61,16 @@ def _states(service_ids: list[int]) -> list[CheckState]:
         .filter(Q(check_ref__archived_at=None))
         .order_by("check_ref_id")
     )
+
+
+def _open_breakers(service_ids: list[int]) -> dict[int, str]:
+    """Those of the services whose breaker lets no call through, and why, in words."""
+    rows = Breaker.objects.filter(service__in=service_ids).exclude(forced="CLOSED")
+    not_closed = rows.filter(Q(forced="OPEN") | ~Q(state="CLOSED"))
+    return {
+        row.service_id: f"its breaker is open: {row.forced_reason or row.reason or 'a trial is under way'}"
+        for row in not_closed
+    }
 
 
 def _verdict(state: CheckState) -> CheckVerdict:

@@ -93,8 +93,11 @@ class ServiceVerdict:
     category: str = ""
 
 
-def service_status(checks: Iterable[CheckVerdict]) -> ServiceVerdict:
+def service_status(checks: Iterable[CheckVerdict], breaker: str = "") -> ServiceVerdict:
     """The worst status of the checks that count; paused and not configured ones do not.
+
+    ``breaker`` says why the service's breaker lets no call through; empty when it does. A service whose
+    breaker is open is degraded at best: nobody can use it.
 
     Without any that counts: ``unknown`` if some check is not judged yet, else ``not_configured`` if some
     check lacks a credential, else ``paused`` if some check is paused, else ``unknown``.
@@ -104,6 +107,8 @@ def service_status(checks: Iterable[CheckVerdict]) -> ServiceVerdict:
     if counted:
         worst = max(counted, key=lambda check: SEVERITY[Outcome(check.status.value)])
         bad = worst.status is not Status.HEALTHY
+        if breaker and not bad:
+            return ServiceVerdict(Status.DEGRADED, breaker[:500], Category.BREAKER_OPEN.value)
         reason = f"{worst.name}: {worst.message}" if bad and worst.message else ""
         return ServiceVerdict(worst.status, reason[:500], str(worst.category) if bad else "")
     present = {check.status for check in known}

@@ -1,0 +1,260 @@
+"""What callers use: ``breaker("stripe").call(fn, ...)``, ``with breaker("stripe"):``, ``@breaker("stripe")``.
+
+Each also for coroutines: ``await breaker("stripe").acall(fn, ...)``, ``async with``, and the decorator by
+itself knows a coroutine function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from monitoring.breakers import judging
+from monitoring.breakers.local import LocalBreaker, Pass, Refusal
+from monitoring.breakers.policy import FAIL, NEUTRAL, OK, Ending
+from monitoring.breakers.sync import syncer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Excluded = tuple[type[BaseException] | Callable[[BaseException], bool], ...]
+
+
+class CircuitOpen(Exception):
+    """The call was not made: the breaker is open, or another trial is running.
+
+    ``retry_in``: seconds until the next trial may be made. Says nothing of why it is open: that may come
+    from another process, and callers show exceptions to people.
+    """
+
+    def __init__(self, name: str, retry_in: float) -> None:
+        super().__init__(f"{name}: the circuit breaker is open, try again in {retry_in:.1f} s")
+        self.name = name
+        self.retry_in = retry_in
+
+    def __reduce__(self) -> tuple[type[CircuitOpen], tuple[str, float]]:
+        return type(self), (self.name, self.retry_in)
+
+
+_entered: ContextVar[tuple[tuple[Pass, float], ...]] = ContextVar("wsmon_breaker_entered", default=())
+
+
+class Guard:
+    """One breaker, as one place in a program uses it. Thread-safe, and may be kept for good.
+
+    ``exclude``: exceptions that count neither way (types, or functions of the exception that return True).
+    ``answers``: whether what a call returns counts by its HTTP status (``status_code``, ``status``).
+    ``slow_over``: seconds over which a call counts as failed, instead of the policy's.
+    ``fallback``: called with the :class:`CircuitOpen` instead of raising it; its result is the call's.
+    """
+
+    __slots__ = ("_answers", "_exclude", "_fallback", "_local", "_plain", "_slow_over")
+
+    def __init__(
+        self,
+        local: LocalBreaker,
+        exclude: Excluded = (),
+        *,
+        answers: bool = False,
+        slow_over: float | None = None,
+        fallback: Callable[[CircuitOpen], Any] | None = None,
+    ) -> None:
+        self._local = local
+        self._exclude = exclude
+        self._answers = answers
+        self._slow_over = slow_over
+        self._fallback = fallback
+        self._plain = not answers and slow_over is None
+
+    @property
+    def name(self) -> str:
+        """The service's."""
+        return self._local.name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a call would be refused now, as far as this process knows; a trial may still be let through."""
+        return not self._local.era.closed
+
+    def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call ``fn`` if the breaker lets it through; raise :class:`CircuitOpen` if not."""
+        local = self._local
+        era = local.era
+        if not (era.plain and self._plain):
+            return self._call(fn, *args, **kwargs)
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:
+            local.finished(era, self._of(error))
+            raise
+        era.ok()
+        return result
+
+    def _call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            passed = self._enter()
+        except CircuitOpen as refused:
+            if self._fallback is None:
+                raise
+            return cast(T, self._fallback(refused))
+        started = time.monotonic()
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:
+            self._leave(passed, self._of(error), started)
+            raise
+        self._leave(passed, self._of_answer(result), started)
+        return result
+
+    async def acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for a coroutine function."""
+        local = self._local
+        era = local.era
+        if not (era.plain and self._plain):
+            return await self._acall(fn, *args, **kwargs)
+        try:
+            result = await fn(*args, **kwargs)
+        except BaseException as error:
+            local.finished(era, self._of(error))
+            raise
+        era.ok()
+        return result
+
+    async def _acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            passed = await self._aenter()
+        except CircuitOpen as refused:
+            if self._fallback is None:
+                raise
+            found = self._fallback(refused)
+            return cast(T, await found if inspect.isawaitable(found) else found)
+        started = time.monotonic()
+        try:
+            result = await fn(*args, **kwargs)
+        except BaseException as error:
+            await self._aleave(passed, self._of(error), started)
+            raise
+        await self._aleave(passed, self._of_answer(result), started)
+        return result
+
+    def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
+        """Guard every call of a function or coroutine function."""
+        if inspect.iscoroutinefunction(fn):
+
+            @functools.wraps(fn)
+            async def guarded_later(*args: P.args, **kwargs: P.kwargs) -> Any:
+                return await self.acall(fn, *args, **kwargs)
+
+            return cast(Callable[P, T], guarded_later)
+
+        @functools.wraps(fn)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+            return self.call(fn, *args, **kwargs)
+
+        return guarded
+
+    def __enter__(self) -> Guard:
+        """Enter if the breaker lets the block through; raise :class:`CircuitOpen` if not (there is no fallback)."""
+        _entered.set((*_entered.get(), (self._enter(), time.monotonic())))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Count how the block ended."""
+        *rest, (passed, started) = _entered.get()
+        _entered.set(tuple(rest))
+        self._leave(passed, OK if error is None else self._of(error), started)
+
+    async def __aenter__(self) -> Guard:
+        """The same in a coroutine."""
+        passed = await self._aenter()
+        _entered.set((*_entered.get(), (passed, time.monotonic())))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Count how the block ended."""
+        *rest, (passed, started) = _entered.get()
+        _entered.set(tuple(rest))
+        await self._aleave(passed, OK if error is None else self._of(error), started)
+
+    def trial(self) -> Pass | None:
+        """A pass for a call that is made elsewhere, to be ended with :meth:`end`; None when refused."""
+        passed = self._local.enter()
+        return None if isinstance(passed, Refusal) else passed
+
+    def end(self, passed: Pass, ending: Ending) -> None:
+        """Tell how a call with a pass of :meth:`trial` ended."""
+        if passed.token:
+            self._local.ended(passed, ending)
+        else:
+            self._local.finished(passed.era, ending)
+
+    # -- parts --------------------------------------------------------------------------------------
+
+    def _enter(self) -> Pass:
+        passed = self._local.enter()
+        if isinstance(passed, Refusal):
+            raise CircuitOpen(self._local.name, passed.retry_in) from None
+        return passed
+
+    async def _aenter(self) -> Pass:
+        if self._local.era.closed:
+            return Pass(self._local.era)
+        return await asyncio.to_thread(self._enter)
+
+    def _leave(self, passed: Pass, ending: Ending, started: float) -> None:
+        self.end(passed, self._timed(ending, time.monotonic() - started))
+
+    async def _aleave(self, passed: Pass, ending: Ending, started: float) -> None:
+        timed = self._timed(ending, time.monotonic() - started)
+        if passed.token:  # the store is told, for which a coroutine must not wait
+            await asyncio.shield(asyncio.to_thread(self.end, passed, timed))
+        else:
+            self.end(passed, timed)
+
+    def _timed(self, ending: Ending, seconds: float) -> Ending:
+        if self._slow_over is not None:
+            return FAIL if ending is OK and seconds > self._slow_over else ending
+        return self._local.policy.timed(ending, seconds)
+
+    def _of(self, error: BaseException) -> Ending:
+        for one in self._exclude:
+            if isinstance(error, one) if isinstance(one, type) else one(error):
+                return NEUTRAL
+        return judging.of_exception(error, self._local.policy)
+
+    def _of_answer(self, answer: Any) -> Ending:
+        return judging.of_answer(answer, self._local.policy) if self._answers else OK
+
+
+_plain: dict[str, Guard] = {}
+
+
+def breaker(
+    name: str,
+    *,
+    exclude: Excluded = (),
+    answers: bool = False,
+    slow_over: float | None = None,
+    fallback: Callable[[CircuitOpen], Any] | None = None,
+) -> Guard:
+    """The breaker of the service of that name; see :class:`Guard` for what may be said of its use.
+
+    A name that no service has gets a breaker of this process alone, with the default policy: a breaker
+    never fails a call by itself.
+    """
+    if not exclude and not answers and slow_over is None and fallback is None:
+        found = _plain.get(name)
+        if found is None:
+            found = _plain.setdefault(name, Guard(syncer.breaker(name)))
+        return found
+    return Guard(syncer.breaker(name), exclude, answers=answers, slow_over=slow_over, fallback=fallback)
