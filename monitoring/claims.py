@@ -21,6 +21,7 @@ import psutil
 from django.db import connection, transaction
 
 import providers
+from monitoring.breakers.judging import NOT_A_CALL
 from monitoring.models import CheckState, Process
 from monitoring.variables import CREDENTIALS
 from monitoring.verdict import Policy
@@ -39,17 +40,33 @@ _LATEST = "now() + make_interval(secs => c.interval * 2 + 60)"
 
 _LANE = "CASE WHEN v.provider = ANY(%(generic)s) THEN 'service:' || v.id ELSE v.provider END"
 
+# While a service's breaker is not closed its checks wait, but for one at a time once a trial is due: the
+# worst, so that a check that works cannot close a breaker that another one opened. A person's word (forced)
+# holds no probe back, nor does a breaker hold what is no call to the service.
+_HELD = "b.state <> 'CLOSED' AND b.forced = '' AND NOT c.kind = ANY(%(no_calls)s)"
+_TRIAL_DUE = """
+    jsonb_array_length(b.trials) = 0 AND coalesce(b.not_before, '-infinity') <= now()
+    AND b.opened_at + make_interval(secs => b.open_for * coalesce((SELECT factor FROM monitoring_recoveryfactor), 1))
+        <= now()
+"""
+_WORST_FIRST = "CASE s.status WHEN 'critical' THEN 0 WHEN 'error' THEN 1 WHEN 'degraded' THEN 2 ELSE 3 END"
+
 # Between the first look and the lock somebody else may have claimed a row: then PostgreSQL asks the
 # conditions of `locked` again of the row as it is now. They are about the row itself and nothing else, so
 # that what a wrong guess of the planner costs stays small.
 _CLAIM = f"""
 WITH due AS (
     SELECT s.check_id, s.next_due_at, {_LATEST} AS latest, {_LANE} AS lane,
-           row_number() OVER (PARTITION BY {_LANE} ORDER BY s.next_due_at) AS place
+           row_number() OVER (PARTITION BY {_LANE} ORDER BY s.next_due_at) AS place,
+           coalesce({_HELD}, false) AS held,
+           row_number() OVER (PARTITION BY c.service_id ORDER BY coalesce({_HELD}, false) DESC, {_WORST_FIRST},
+                              s.next_due_at) AS turn
     FROM monitoring_checkstate s
     JOIN monitoring_configuration c ON c.id = s.check_id
     JOIN monitoring_service v ON v.id = c.service_id
+    LEFT JOIN circuit_breaker_status b ON b.service_id = v.id
     WHERE (s.next_due_at <= now() + make_interval(secs => %(horizon)s) OR s.next_due_at > {_LATEST})
+      AND (b.service_id IS NULL OR NOT ({_HELD}) OR ({_TRIAL_DUE}))
       AND {_FREE}
       AND c.archived_at IS NULL AND v.archived_at IS NULL
       AND (c.paused_at IS NULL OR c.paused_until <= now())
@@ -57,7 +74,7 @@ WITH due AS (
     SELECT key AS lane, value::int AS free FROM jsonb_each_text(%(room)s::jsonb)
 ), wanted AS MATERIALIZED (
     SELECT due.check_id, due.lane, due.latest FROM due LEFT JOIN room USING (lane)
-    WHERE due.place <= coalesce(room.free, %(lane_room)s)
+    WHERE due.place <= coalesce(room.free, %(lane_room)s) AND (NOT due.held OR due.turn = 1)
     ORDER BY due.next_due_at LIMIT %(limit)s
 ), locked AS (
     SELECT s.check_id, wanted.lane
@@ -129,6 +146,7 @@ def claim(owner: uuid.UUID, limit: int, room: Mapping[str, int], lane_room: int)
         "lane_room": lane_room,
         "horizon": HORIZON,
         "margin": LEASE_MARGIN,
+        "no_calls": list(NOT_A_CALL),
         "generic": [slug for slug in providers.names() if providers.get(slug).generic],
     }
     with connection.cursor() as cursor:

@@ -98,7 +98,8 @@ def export_breaker(breaker: Mapping[str, JSON]) -> dict[str, JSON]:
     policy = {"policy": breaker.get("policy", "rolling")}
     fields = BREAKERS[policy["policy"]].model_fields
     found = {name: breaker[name] for name in fields if name in breaker and name != "policy"}
-    times = {name: format_duration(found[name]) for name in ("window", "recovery_timeout") if name in found}
+    durations = ("window", "recovery_timeout", "recovery_max", "slow_over")
+    times = {name: format_duration(found[name]) for name in durations if found.get(name) is not None}
     return policy | found | times
 
 

@@ -15,7 +15,15 @@ from django.db import Error, connection, transaction
 from django.utils import timezone
 
 from monitoring import actions, summaries
-from monitoring.models import Check, Process, Rollup, StateChange
+from monitoring.models import (
+    BreakerMinute,
+    BreakerSlot,
+    BreakerTransition,
+    Check,
+    Process,
+    Rollup,
+    StateChange,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -31,6 +39,9 @@ LEVEL_DAYS = {
 CHANGE_DAYS = 400
 """How many days state changes are kept: a year, and time to look back on it."""
 
+BREAKER_SLOTS_KEPT, BREAKER_MINUTES_KEPT = timedelta(hours=2), timedelta(days=8)
+"""A breaker's window is an hour at most; its metrics cover a week."""
+
 FORGET_PROCESS = timedelta(minutes=10)
 
 _PARTITION = re.compile(r"^service_health_metrics_p(\d{8})$")
@@ -44,6 +55,7 @@ def run() -> None:
         drop_old_results,
         drop_old_rollups,
         drop_old_changes,
+        drop_old_breaker_counts,
         forget_processes,
         summaries.refresh_due,
     ]
@@ -97,6 +109,15 @@ def drop_old_changes(now: datetime | None = None) -> int:
     """Delete state changes older than ``CHANGE_DAYS``; return how many."""
     oldest = (now or timezone.now()) - timedelta(days=CHANGE_DAYS)
     return StateChange.objects.filter(at__lt=oldest).delete()[0]
+
+
+def drop_old_breaker_counts() -> int:
+    """Delete the breakers' calls and transitions that nothing looks at any more; return how many rows."""
+    now = timezone.now()
+    slots, _ = BreakerSlot.objects.filter(start__lt=now - BREAKER_SLOTS_KEPT).delete()
+    minutes, _ = BreakerMinute.objects.filter(start__lt=now - BREAKER_MINUTES_KEPT).delete()
+    log, _ = BreakerTransition.objects.filter(at__lt=now - timedelta(days=CHANGE_DAYS)).delete()
+    return slots + minutes + log
 
 
 def forget_processes() -> int:

@@ -14,6 +14,8 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from monitoring import overview, selfwatch
+from monitoring.breakers import reads
+from monitoring.breakers.machine import Mode
 from monitoring.models import Rollup, Service
 from wsmon.vocabulary import Outcome, Status
 
@@ -59,6 +61,7 @@ def collect() -> Iterator[Metric]:
     yield from _overall()
     yield _services()
     yield from _checks()
+    yield from _breakers()
     yield from _self()
 
 
@@ -123,6 +126,25 @@ def _probes(rows: list[Row]) -> Metric:
         for word in Outcome:
             family.add_metric([*row.labels, word.value], getattr(row, word.value) or 0)
     return family
+
+
+def _breakers() -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "wsmon_breaker_state", "1 for what callers of a service meet, 0 for others.", labels=["service", "state"]
+    )
+    forced = GaugeMetricFamily("wsmon_breaker_forced", "1 while a person forces it.", labels=["service"])
+    calls = GaugeMetricFamily(
+        "wsmon_breaker_window_calls", "Calls in the breaker's window, by result.", labels=["service", "result"]
+    )
+    rejected = GaugeMetricFamily("wsmon_breaker_rejected", "Calls refused in the last 24 hours.", labels=["service"])
+    for view in reads.views():
+        for mode in Mode:
+            state.add_metric([view.slug, mode.value], float(view.effective is mode))
+        forced.add_metric([view.slug], float(view.state.override is not None))
+        calls.add_metric([view.slug, "ok"], view.ok)
+        calls.add_metric([view.slug, "failed"], view.fail)
+        rejected.add_metric([view.slug], view.rejected)
+    yield from (state, forced, calls, rejected)
 
 
 def _self() -> Iterator[Metric]:

@@ -22,6 +22,7 @@ from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
 
 from monitoring import claims, cycle, store
+from monitoring.breakers import probes
 from monitoring.claims import Claim
 from monitoring.lanes import Lane
 from monitoring.stalls import StallWatch
@@ -209,12 +210,20 @@ class Prober:
         if self.stopping or waited > claims.LEASE_MARGIN - 1:
             self._give_back(job)
             return
-        finished = cycle.probe(job.claim, started, job.claimed, self.stalls.watching_since(job.claim.claimed_at))
-        if self._blameless(finished, started):
-            logger.warning("result dropped: this process stood still meanwhile", check=job.claim.check_id)
+        admission = probes.admit(job.claim)
+        if admission is None:
             self._give_back(job)
             return
-        self.results.put(finished)
+        try:
+            finished = cycle.probe(job.claim, started, job.claimed, self.stalls.watching_since(job.claim.claimed_at))
+            if self._blameless(finished, started):
+                logger.warning("result dropped: this process stood still meanwhile", check=job.claim.check_id)
+                self._give_back(job)
+                return
+            self.results.put(finished)
+            admission.end(finished.outcome)
+        finally:
+            admission.end(None)
         if self.log is not None:
             self.log.probed(waited)
 

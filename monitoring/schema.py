@@ -60,23 +60,32 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class RollingBreaker(_Entry):
+class _BreakerEntry(_Entry):
+    """What both policies have."""
+
+    recovery_timeout: Recovery = 30.0
+    recovery_max: Recovery = 300.0
+    trials: Annotated[int, Field(ge=1, le=100)] = 1
+    slow_over: Annotated[Duration, _between(0.001, 3600)] | None = None
+    ignore_status: list[Annotated[int, Field(ge=100, le=599)]] = []
+
+
+class RollingBreaker(_BreakerEntry):
     """Opens when too large a part of the last ``window`` failed."""
 
     policy: Literal["rolling"] = "rolling"
     error_threshold: Annotated[float, Field(gt=0, le=1)] = 0.5
     min_volume: Annotated[int, Field(ge=1, le=1_000_000)] = 20
     window: Annotated[Duration, _between(1, 3600)] = 10.0
-    recovery_timeout: Recovery = 30.0
+    success_threshold: Annotated[int, Field(ge=1, le=1_000)] = 1
 
 
-class CountingBreaker(_Entry):
-    """Opens after so many failures in a row."""
+class CountingBreaker(_BreakerEntry):
+    """Opens when the failures, less the successes, come to so many."""
 
     policy: Literal["counting"] = "counting"
     failure_threshold: Annotated[int, Field(ge=1, le=1_000)] = 5
     success_threshold: Annotated[int, Field(ge=1, le=1_000)] = 2
-    recovery_timeout: Recovery = 30.0
 
 
 BREAKERS: Mapping[str, type[_Entry]] = {"rolling": RollingBreaker, "counting": CountingBreaker}

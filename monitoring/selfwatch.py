@@ -32,7 +32,8 @@ SELECT
         FROM monitoring_checkstate s
         JOIN monitoring_configuration c ON c.id = s.check_id
         JOIN monitoring_service v ON v.id = c.service_id
-        WHERE c.archived_at IS NULL AND v.archived_at IS NULL AND c.paused_at IS NULL
+        LEFT JOIN circuit_breaker_status b ON b.service_id = v.id AND b.state <> 'CLOSED' AND b.forced = ''
+        WHERE c.archived_at IS NULL AND v.archived_at IS NULL AND c.paused_at IS NULL AND b.service_id IS NULL
           AND (s.lease_until IS NULL OR s.lease_until < now()) AND s.next_due_at < now()), 0)::float8,
     (SELECT count(*) FROM monitoring_process
         WHERE role = 'worker' AND seen_at > now() - make_interval(secs => %(silent)s)),

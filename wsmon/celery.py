@@ -16,8 +16,8 @@ from django.utils.module_loading import import_string
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wsmon.settings")
 
-ON_WORKER_SHUTDOWN = ("monitoring.prober.stop",)
-"""Called when a worker stops, so that it finishes the probes it has begun."""
+ON_WORKER_SHUTDOWN = ("monitoring.prober.stop", "monitoring.breakers.sync.stop")
+"""Called when a worker stops, so that it finishes the probes it has begun and writes what it counted."""
 
 EXPIRES = 7200.0
 """Seconds after which a nudge that nobody took is dropped, so that the broker cannot fill up.

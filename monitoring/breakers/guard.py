@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
+import structlog
+
 from monitoring.breakers import judging
-from monitoring.breakers.local import LocalBreaker, Pass, Refusal
-from monitoring.breakers.policy import FAIL, NEUTRAL, OK, Ending
+from monitoring.breakers.local import ASK_SECONDS, LocalBreaker, Pass, Refusal
+from monitoring.breakers.policy import FAIL, NEUTRAL, OK, Ending, Kind
 from monitoring.breakers.sync import syncer
+
+log = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,7 +47,8 @@ class CircuitOpen(Exception):
         return type(self), (self.name, self.retry_in)
 
 
-_entered: ContextVar[tuple[tuple[Pass, float], ...]] = ContextVar("wsmon_breaker_entered", default=())
+_entered: ContextVar[tuple[tuple[Guard, Pass, float], ...]] = ContextVar("wsmon_breaker_entered", default=())
+"""The blocks that this thread or task is in, the innermost last: a guard is one for all of them."""
 
 
 class Guard:
@@ -82,6 +88,12 @@ class Guard:
         """Whether a call would be refused now, as far as this process knows; a trial may still be let through."""
         return not self._local.era.closed
 
+    @property
+    def is_forced(self) -> bool:
+        """Whether a person's word stands above the breaker's own state, as far as this process knows."""
+        shared = self._local.shared
+        return bool(shared and shared.state.override)
+
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``fn`` if the breaker lets it through; raise :class:`CircuitOpen` if not."""
         local = self._local
@@ -93,7 +105,10 @@ class Guard:
         except BaseException as error:
             local.finished(era, self._of(error))
             raise
-        era.ok()
+        if era.plain:
+            era.ok()
+        else:  # since when a failure was counted, and each success takes one away
+            local.finished(era, OK)
         return result
 
     def _call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -123,7 +138,10 @@ class Guard:
         except BaseException as error:
             local.finished(era, self._of(error))
             raise
-        era.ok()
+        if era.plain:
+            era.ok()
+        else:  # since when a failure was counted, and each success takes one away
+            local.finished(era, OK)
         return result
 
     async def _acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -161,29 +179,26 @@ class Guard:
 
     def __enter__(self) -> Guard:
         """Enter if the breaker lets the block through; raise :class:`CircuitOpen` if not (there is no fallback)."""
-        _entered.set((*_entered.get(), (self._enter(), time.monotonic())))
+        self._push(self._enter())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Count how the block ended."""
-        *rest, (passed, started) = _entered.get()
-        _entered.set(tuple(rest))
+        passed, started = self._pop()
         self._leave(passed, OK if error is None else self._of(error), started)
 
     async def __aenter__(self) -> Guard:
         """The same in a coroutine."""
-        passed = await self._aenter()
-        _entered.set((*_entered.get(), (passed, time.monotonic())))
+        self._push(await self._aenter())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Count how the block ended."""
-        *rest, (passed, started) = _entered.get()
-        _entered.set(tuple(rest))
+        passed, started = self._pop()
         await self._aleave(passed, OK if error is None else self._of(error), started)
 
     def trial(self) -> Pass | None:
@@ -192,45 +207,90 @@ class Guard:
         return None if isinstance(passed, Refusal) else passed
 
     def end(self, passed: Pass, ending: Ending) -> None:
-        """Tell how a call with a pass of :meth:`trial` ended."""
-        if passed.token:
-            self._local.ended(passed, ending)
-        else:
-            self._local.finished(passed.era, ending)
+        """Tell how a call with a pass of :meth:`trial` ended; of a trial, wait a moment until it is known."""
+        known = self._tell(passed, ending)
+        if known is not None and ending.kind is not Kind.NEUTRAL:
+            known.wait(ASK_SECONDS)
 
     # -- parts --------------------------------------------------------------------------------------
 
     def _enter(self) -> Pass:
-        passed = self._local.enter()
-        if isinstance(passed, Refusal):
-            raise CircuitOpen(self._local.name, passed.retry_in) from None
-        return passed
+        return self._passed(self._local.enter())
 
     async def _aenter(self) -> Pass:
-        if self._local.era.closed:
-            return Pass(self._local.era)
-        return await asyncio.to_thread(self._enter)
+        found = self._local.knock()
+        return self._passed(await self._ask_later() if found is None else found)
+
+    async def _ask_later(self) -> Pass | Refusal:
+        """Ask the store in another thread. A caller that is cancelled meanwhile makes no trial: it is given back."""
+        lock = threading.Lock()
+        given_up, answers = False, []
+
+        def ask() -> Pass | Refusal:
+            answer = self._local.ask()
+            with lock:
+                answers.append(answer)
+            if given_up:
+                give_back()
+            return answer
+
+        def give_back() -> None:
+            with lock:
+                answer = answers.pop() if answers else None
+            if isinstance(answer, Pass):
+                self._tell(answer, NEUTRAL)
+
+        try:
+            return await asyncio.to_thread(ask)
+        except BaseException:
+            given_up = True
+            give_back()
+            raise
+
+    def _passed(self, found: Pass | Refusal) -> Pass:
+        if isinstance(found, Refusal):
+            raise CircuitOpen(self._local.name, found.retry_in) from None
+        return found
+
+    def _push(self, passed: Pass) -> None:
+        _entered.set((*_entered.get(), (self, passed, time.monotonic())))
+
+    def _pop(self) -> tuple[Pass, float]:
+        entered = _entered.get()
+        # Blocks of generators may end in another order than they began.
+        last = max(number for number, one in enumerate(entered) if one[0] is self)
+        _entered.set(entered[:last] + entered[last + 1 :])
+        return entered[last][1:]
+
+    def _tell(self, passed: Pass, ending: Ending) -> threading.Event | None:
+        if passed.token:
+            return self._local.ended(passed, ending)
+        self._local.finished(passed.era, ending)
+        return None
 
     def _leave(self, passed: Pass, ending: Ending, started: float) -> None:
         self.end(passed, self._timed(ending, time.monotonic() - started))
 
     async def _aleave(self, passed: Pass, ending: Ending, started: float) -> None:
         timed = self._timed(ending, time.monotonic() - started)
-        if passed.token:  # the store is told, for which a coroutine must not wait
-            await asyncio.shield(asyncio.to_thread(self.end, passed, timed))
-        else:
-            self.end(passed, timed)
+        known = self._tell(passed, timed)
+        if known is not None and timed.kind is not Kind.NEUTRAL:
+            await asyncio.to_thread(known.wait, ASK_SECONDS)
 
     def _timed(self, ending: Ending, seconds: float) -> Ending:
         if self._slow_over is not None:
-            return FAIL if ending is OK and seconds > self._slow_over else ending
+            return FAIL if ending.kind is Kind.OK and seconds > self._slow_over else ending
         return self._local.policy.timed(ending, seconds)
 
     def _of(self, error: BaseException) -> Ending:
-        for one in self._exclude:
-            if isinstance(error, one) if isinstance(one, type) else one(error):
-                return NEUTRAL
-        return judging.of_exception(error, self._local.policy)
+        try:
+            for one in self._exclude:
+                if isinstance(error, one) if isinstance(one, type) else one(error):
+                    return NEUTRAL
+            return judging.of_exception(error, self._local.policy)
+        except Exception:  # a caller's function, or a property of the exception
+            log.exception("breakers: an exception could not be judged", breaker=self.name)
+            return FAIL
 
     def _of_answer(self, answer: Any) -> Ending:
         return judging.of_answer(answer, self._local.policy) if self._answers else OK

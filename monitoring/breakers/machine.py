@@ -144,6 +144,15 @@ class Fold:
         delta, floor = self.delta + step, max(self.floor + step, 0)
         return Fold(delta, floor, max(self.peak, delta), max(self.peak_floor, floor))
 
+    def followed_by(self, other: Fold) -> Fold:
+        """Both sequences, one after the other."""
+        return Fold(
+            self.delta + other.delta,
+            max(self.floor + other.delta, other.floor),
+            max(self.peak, self.delta + other.peak),
+            max(self.peak_floor, self.floor + other.peak, other.peak_floor),
+        )
+
     def apply(self, score: int) -> tuple[int, int]:
         """(score afterwards, highest score on the way), from ``score``."""
         return max(score + self.delta, self.floor), max(score + self.peak, self.peak_floor, score)
@@ -244,7 +253,7 @@ def released(state: State, now: datetime) -> State | None:
 
 def reset(state: State, now: datetime) -> State:
     """CLOSED, the next generation, nothing forced, nothing remembered."""
-    return replace(_closed(state, now), override=None, openings=0, open_for=0.0)
+    return replace(_closed(state, now), since=now, override=None, openings=0, open_for=0.0)
 
 
 def _open(

@@ -115,4 +115,4 @@ def test_it_asks_the_database_as_often_for_many_checks_as_for_one() -> None:
     one = queries()
     for number in range(10):
         probed(f"more-{number}", "healthy")
-    assert queries() == one <= 5
+    assert queries() == one <= 10

@@ -1,0 +1,65 @@
+"""What people do to breakers: force one open or closed, end that, reset. Each leaves an audit row."""
+
+from __future__ import annotations
+
+import math
+
+from django.db import transaction
+
+from monitoring import storable
+from monitoring.actions import Refused
+from monitoring.breakers import store
+from monitoring.breakers.machine import Mode
+from monitoring.models import Service
+from wsmon.audit import Actor, record
+
+LONGEST_FORCE = 366 * 86_400.0
+"""Seconds. Whoever wants it longer means for good."""
+
+
+@transaction.atomic
+def force(service: Service, mode: Mode, actor: Actor, reason: str, seconds: float | None) -> None:
+    """Put a person's word above a breaker's state, for a time or (None) until somebody ends it.
+
+    Raises :class:`monitoring.actions.Refused` without a reason, for HALF_OPEN and for a time that is none.
+    """
+    reason = _clean(reason)
+    if not reason:
+        raise Refused("a reason is required")
+    if mode not in (Mode.OPEN, Mode.CLOSED):
+        raise Refused("a breaker can be forced OPEN or CLOSED only")
+    if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= LONGEST_FORCE):
+        raise Refused(f"the time must be more than 0 and at most {LONGEST_FORCE / 86_400:g} days")
+    forced = store.force(service.id, mode, actor.name, reason, seconds)
+    if forced is None:
+        raise Refused("this service does not exist any more")
+    until = forced.state.override.until if forced.state.override else None
+    _audit(actor, "breaker.force", service, reason, state=mode.value, until=until.isoformat() if until else None)
+
+
+@transaction.atomic
+def release(service: Service, actor: Actor, reason: str) -> bool:
+    """End a force, so that the state underneath counts again; False when none holds. The reason may be empty."""
+    reason = _clean(reason)
+    released = store.force(service.id, None, actor.name, reason, None)
+    if released is None:
+        return False
+    _audit(actor, "breaker.release", service, reason, state=released.state.mode.value, until=None)
+    return True
+
+
+@transaction.atomic
+def reset(service: Service, actor: Actor, reason: str = "") -> None:
+    """Close a breaker, end a force, and forget how often it opened. The reason may be empty."""
+    reason = _clean(reason)
+    if store.reset(service.id, actor.name, reason) is None:
+        raise Refused("this service does not exist any more")
+    _audit(actor, "breaker.reset", service, reason, state=Mode.CLOSED.value, until=None)
+
+
+def _audit(actor: Actor, action: str, service: Service, reason: str, **details: str | None) -> None:
+    record(actor, action, f"breaker:{service.slug}", reason, **details)
+
+
+def _clean(reason: str) -> str:
+    return storable.text(reason.strip(), 500)
