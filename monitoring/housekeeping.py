@@ -17,7 +17,6 @@ from django.utils import timezone
 from monitoring import actions, summaries
 from monitoring.models import (
     BreakerMinute,
-    BreakerSlot,
     BreakerTransition,
     Check,
     Process,
@@ -39,8 +38,8 @@ LEVEL_DAYS = {
 CHANGE_DAYS = 400
 """How many days state changes are kept: a year, and time to look back on it."""
 
-BREAKER_SLOTS_KEPT, BREAKER_MINUTES_KEPT = timedelta(hours=2), timedelta(days=8)
-"""A breaker's window is an hour at most; its metrics cover a week."""
+BREAKER_MINUTES_KEPT = timedelta(days=8)
+"""A breaker's metrics cover a week."""
 
 FORGET_PROCESS = timedelta(minutes=10)
 
@@ -114,10 +113,20 @@ def drop_old_changes(now: datetime | None = None) -> int:
 def drop_old_breaker_counts() -> int:
     """Delete the breakers' calls and transitions that nothing looks at any more; return how many rows."""
     now = timezone.now()
-    slots, _ = BreakerSlot.objects.filter(start__lt=now - BREAKER_SLOTS_KEPT).delete()
+    with connection.cursor() as cursor:
+        cursor.execute(_DROP_SLOTS)
+        slots = cursor.rowcount
     minutes, _ = BreakerMinute.objects.filter(start__lt=now - BREAKER_MINUTES_KEPT).delete()
     log, _ = BreakerTransition.objects.filter(at__lt=now - timedelta(days=CHANGE_DAYS)).delete()
     return slots + minutes + log
+
+
+# Two windows back nothing is looked at any more: of busy services there is a row for each tenth of one.
+_DROP_SLOTS = """
+DELETE FROM monitoring_breakerslot t USING monitoring_service v
+WHERE v.id = t.service_id
+  AND t.start < now() - 2 * make_interval(secs => greatest(coalesce((v.breaker ->> 'window')::float8, 10), 60))
+"""
 
 
 def forget_processes() -> int:

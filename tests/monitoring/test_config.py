@@ -147,6 +147,13 @@ SERVICE_LINES = [
     ("breaker: {window: 5}", None),
     ("breaker: {window: five}", 'breaker.window: "five" is not a duration'),
     ("breaker: {recovery_timeout: on}", "breaker.recovery_timeout: true is not a duration"),
+    ("breaker: {recovery_max: never}", 'breaker.recovery_max: "never" is not a duration'),
+    ("breaker: {trials: 0}", "breaker.trials: 0 must be at least 1"),
+    ("breaker: {slow_over: 0s}", "breaker.slow_over: 0s is not between"),
+    ("breaker: {ignore_status: 404}", "breaker.ignore_status: 404"),
+    ("breaker: {ignore_status: [99]}", "breaker.ignore_status[0]: 99 must be at least 100"),
+    ("breaker: {ignore_status: [404, 402], slow_over: 2s, trials: 3, recovery_max: 10m}", None),
+    ("breaker: {policy: counting, slow_over: 500ms, success_threshold: 3}", None),
     ("breaker: {policy: counting, failure_threshold: 0}", "breaker.failure_threshold: 0 must be at least 1"),
     ("breaker: {policy: counting, success_threshold: x}", 'breaker.success_threshold: "x" is not a whole number'),
     ("credentials: env:X", 'credentials: "env:X" stands where a mapping'),
@@ -445,7 +452,15 @@ CHECKS = st.builds(
     ),
 )
 BREAKER = st.one_of(
-    optional(policy=st.just("rolling"), error_threshold=st.floats(0.01, 1), window=durations(1, 3600)),
+    optional(
+        policy=st.just("rolling"),
+        error_threshold=st.floats(0.01, 1),
+        window=durations(1, 3600),
+        recovery_max=durations(0.1, 86_400),
+        slow_over=durations(0.001, 3600),
+        trials=st.integers(1, 100),
+        ignore_status=st.lists(st.integers(100, 599), max_size=3),
+    ),
     st.builds(
         lambda more: {"policy": "counting"} | more,
         optional(failure_threshold=st.integers(1, 50), recovery_timeout=durations(0.1, 86_400)),

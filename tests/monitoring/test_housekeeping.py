@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import DataError, connection
+from django.db.models import Count
 from django.utils import timezone
 
 from monitoring import housekeeping, tasks
@@ -19,7 +20,17 @@ from monitoring.housekeeping import (
     forget_processes,
     make_partitions,
 )
-from monitoring.models import Check, ProbeResult, Process, Rollup, ServiceSummary, StateChange
+from monitoring.models import (
+    BreakerMinute,
+    BreakerSlot,
+    BreakerTransition,
+    Check,
+    ProbeResult,
+    Process,
+    Rollup,
+    ServiceSummary,
+    StateChange,
+)
 from monitoring.periods import PERIODS
 from tests.monitoring.factories import make_check, make_service
 
@@ -256,3 +267,20 @@ class TestTwoAtOnce:
         assert errors == []
         assert {name(day) for day in range(-1, 3)} <= partitions()
         assert {at: table for at, table in stored_in().items() if at in written} == dict.fromkeys(written, name(0))
+
+
+@pytest.mark.django_db
+def test_what_breakers_counted_is_dropped_when_nothing_looks_at_it_any_more():
+    usual, patient = make_service(), make_service(breaker={"window": 3600.0})
+    now = timezone.now()
+    for service in (usual, patient):
+        for ago in (timedelta(seconds=100), timedelta(seconds=130), timedelta(hours=3)):
+            BreakerSlot.objects.create(service=service, generation=0, start=now - ago, ok=1)
+        for ago in (timedelta(days=7), timedelta(days=9)):
+            BreakerMinute.objects.create(service=service, start=now - ago, ok=1)
+        for ago in (timedelta(days=300), timedelta(days=500)):
+            BreakerTransition.objects.create(at=now - ago, service=service, generation=1, old="OPEN", new="CLOSED")
+    assert housekeeping.drop_old_breaker_counts() == 3 + 2 + 2
+    kept = BreakerSlot.objects.values_list("service").annotate(Count("start"))
+    assert dict(kept) == {usual.id: 1, patient.id: 2}
+    assert (BreakerMinute.objects.count(), BreakerTransition.objects.count()) == (2, 2)
