@@ -1,15 +1,16 @@
-"""Callers of the API: programs with a token, people with a session."""
+"""Callers: programs with a token, people with a session."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Any
 
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
 from wsmon import tokens
 from wsmon.audit import Actor
+from wsmon.roles import ensure_roles
 
 _numbers = itertools.count(1)
 
@@ -38,3 +39,13 @@ def person(*permissions: str, csrf: bool = False, **fields: Any) -> Client:
     client = Client(enforce_csrf_checks=csrf)
     client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     return client
+
+
+def colleague(name: str, *roles: str, superuser: bool = False) -> Client:
+    """A member of staff of that name in some roles, logged in."""
+    ensure_roles()
+    user = User.objects.create_user(name, is_staff=True, is_superuser=superuser)
+    user.groups.set(Group.objects.filter(name__in=roles))
+    browser = Client()
+    browser.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return browser

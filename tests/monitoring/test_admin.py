@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Group
 from django.test import Client
 from django.utils import timezone
 
 from monitoring.models import Check, CheckState, Credential, Heartbeat, MaintenanceWindow, Service, StateChange
+from tests.callers import colleague
 from tests.monitoring.factories import make_check, make_service
 from wsmon import redact, secrets
 from wsmon.models import AuditEntry
-from wsmon.roles import OPERATORS, VIEWERS, ensure_roles
+from wsmon.roles import OPERATORS, VIEWERS
 
 pytestmark = pytest.mark.django_db
 
@@ -32,28 +32,19 @@ def _forget() -> Iterator[None]:
     redact.forget()
 
 
-def client(name: str, *groups: str, superuser: bool = False) -> Client:
-    ensure_roles()
-    user = get_user_model()._default_manager.create_user(name, is_staff=True, is_superuser=superuser)
-    user.groups.set(Group.objects.filter(name__in=groups))
-    browser = Client()
-    browser.force_login(user)
-    return browser
-
-
 @pytest.fixture
 def root() -> Client:
-    return client("root", superuser=True)
+    return colleague("root", superuser=True)
 
 
 @pytest.fixture
 def operator() -> Client:
-    return client("olga", OPERATORS)
+    return colleague("olga", OPERATORS)
 
 
 @pytest.fixture
 def viewer() -> Client:
-    return client("vera", VIEWERS)
+    return colleague("vera", VIEWERS)
 
 
 def page(service: Service) -> str:
@@ -424,7 +415,7 @@ def test_a_stranger_is_sent_to_the_login_page() -> None:
 
 @pytest.mark.parametrize("groups", [(VIEWERS,), (OPERATORS,)])
 def test_viewers_and_operators_see_but_do_not_configure(groups: tuple[str, ...]) -> None:
-    browser = client("vera", *groups)
+    browser = colleague("vera", *groups)
     check = make_check(make_service("our-site"), name="health")
     Credential.objects.create(service=check.service, variable="X", encrypted=secrets.encrypt(SECRET))
 
@@ -451,7 +442,7 @@ def test_a_granted_permission_to_change_does_not_make_a_configurer(viewer: Clien
 
 
 def test_staff_without_a_role_sees_nothing() -> None:
-    browser = client("nobody")
+    browser = colleague("nobody")
     check = make_check()
 
     assert browser.get(LIST).status_code == 403

@@ -9,6 +9,7 @@ from django.test import Client
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from tests.callers import colleague
 from wsmon.audit import Actor, record
 from wsmon.models import ApiToken, AuditEntry
 from wsmon.roles import OPERATORS, VIEWERS, ensure_roles
@@ -19,23 +20,14 @@ AUDIT = "/admin/wsmon/auditentry/"
 TOKENS = "/admin/wsmon/apitoken/"
 
 
-def client(name: str, *groups: str, superuser: bool = False) -> Client:
-    ensure_roles()
-    user = get_user_model()._default_manager.create_user(name, is_staff=True, is_superuser=superuser)
-    user.groups.set(Group.objects.filter(name__in=groups))
-    browser = Client()
-    browser.force_login(user)
-    return browser
-
-
 @pytest.fixture
 def root() -> Client:
-    return client("root", superuser=True)
+    return colleague("root", superuser=True)
 
 
 @pytest.fixture
 def operator() -> Client:
-    return client("olga", OPERATORS)
+    return colleague("olga", OPERATORS)
 
 
 def test_the_audit_trail_is_read_only(root: Client) -> None:
