@@ -14,7 +14,7 @@ from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from monitoring import rollups
-from monitoring.models import ProbeResult, StateChange
+from monitoring.models import ProbeResult, Rollup, StateChange
 from monitoring.periods import PERIODS, Period, Steps
 from monitoring.rollups import Counts
 from monitoring.summaries import slots
@@ -134,8 +134,14 @@ def series(check_ids: Sequence[int], period: str, steps: Steps | None = None) ->
 
 
 def chart_steps(check_ids: Sequence[int], period: str) -> Steps:
-    """How finely a chart of so many checks is drawn."""
-    return PERIODS[period].chart if len(check_ids) < 2 else PERIODS[period].chart_of_many
+    """How finely a chart is drawn: as that of one check, unless there are many more rows to add up than of one."""
+    chosen = PERIODS[period]
+    if chosen.chart == chosen.chart_of_many:
+        return chosen.chart
+    after = timezone.now() - chosen.length
+    rows = Rollup.objects.filter(level=chosen.chart.level, check_id__in=list(check_ids), start__gt=after)
+    most = int(chosen.length.total_seconds()) // chosen.chart.level
+    return chosen.chart if rows[: most + 1].count() <= most else chosen.chart_of_many
 
 
 def bars(check_ids: Iterable[int], period: str) -> dict[int, Strip]:

@@ -50,8 +50,8 @@ class Chart:
         period = history.PERIODS[self._params.period]
         end = timezone.now()
         start = end - period.length
-        points = history.series(self._ids, period.name)
-        rows = with_gaps(points, history.chart_steps(self._ids, period.name).seconds)
+        steps = history.chart_steps(self._ids, period.name)
+        rows = with_gaps(history.series(self._ids, period.name, steps), steps.seconds)
         columns = zip(*rows, strict=True) if rows else [[]] * 6
         names = ("t", "p50", "p95", "p99", "count", "failed")
         return dict(zip(names, (list(column) for column in columns), strict=True)) | {

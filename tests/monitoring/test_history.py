@@ -114,8 +114,8 @@ class TestNumbers:
             for hours in range(5):
                 record(check, hours * HOUR)
         ids = [check.id for check in checks]
-        for read in (history.counts, history.series, history.bars):
-            with django_assert_num_queries(1):
+        for read, queries in ((history.counts, 1), (history.series, 2), (history.bars, 1)):
+            with django_assert_num_queries(queries):
                 read(ids, "24h")
 
 
@@ -150,7 +150,18 @@ class TestSeries:
         checks = [make_check() for _ in range(5)]
         for check in checks:
             record(check, 60 * MINUTE, ms=200)
-        (point,) = history.series([check.id for check in checks], "24h")
+        ids = [check.id for check in checks]
+        assert history.chart_steps(ids, "24h") == PERIODS["24h"].chart
+        day = PERIODS["24h"]
+        Rollup.objects.bulk_create(
+            Rollup(level=60, check_id=ids[0], start=NOW - MINUTE * back, healthy=0) for back in range(100, 1440)
+        )
+        Rollup.objects.bulk_create(
+            Rollup(level=60, check_id=ids[1], start=NOW - MINUTE * back, healthy=0) for back in range(100, 300)
+        )
+        assert history.chart_steps(ids, "24h") == day.chart_of_many
+        assert history.chart_steps(ids[:1], "24h") == day.chart
+        (point,) = history.series(ids, "24h")
         assert (point.start.timestamp() % 960, point.count) == (0, 5)
         assert point.p50 == pytest.approx(200, rel=0.06)
 
