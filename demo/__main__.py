@@ -1,4 +1,4 @@
-"""`make demo`: the stand-in vendors, and wsmon watching them, in one process."""
+"""`make demo`: the stand-in vendors, an application that calls them, and wsmon watching, in one process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 import providers
 from demo import vendors
+from demo.traffic import Traffic
 from wsmon.launcher import entry
 from wsmon.launcher.ground import Address
 
@@ -36,6 +37,7 @@ def main() -> int:
     """Run until a signal comes; the exit code."""
     stand_ins = vendors.start()
     prepare(stand_ins.environment())
+    traffic = Traffic(stand_ins.environment())
     entry.say(f"stand-in vendors on {stand_ins.url} play the story in demo/script.py")
     alone = Address.parse(os.environ.get("WSMON_BIND") or "127.0.0.1:8000").is_loopback
     if alone and os.environ.setdefault("WSMON_ADMIN_PASSWORD", PASSWORD) == PASSWORD:
@@ -43,6 +45,7 @@ def main() -> int:
     try:
         return entry.main(["manage.py", "run"])
     finally:
+        traffic.stop()
         stand_ins.stop()
 
 
