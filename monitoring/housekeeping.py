@@ -115,7 +115,7 @@ def drop_old_breaker_counts() -> int:
     now = timezone.now()
     with connection.cursor() as cursor:
         cursor.execute(_DROP_SLOTS)
-        slots = cursor.rowcount
+        slots = int(cursor.rowcount)
     minutes, _ = BreakerMinute.objects.filter(start__lt=now - BREAKER_MINUTES_KEPT).delete()
     log, _ = BreakerTransition.objects.filter(at__lt=now - timedelta(days=CHANGE_DAYS)).delete()
     return slots + minutes + log

@@ -30,7 +30,7 @@ CHROMIUM_OPTIONS = [
     "--disable-sync",
 ]
 STRICT = os.environ.get("WSMON_TEST_STRICT") == "1"
-NEEDS = {"browser": CHROMIUM, "redis": "redis-server"}
+NEEDS = {"browser": CHROMIUM, "redis": "redis-server", "node": "node"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

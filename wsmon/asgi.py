@@ -1,4 +1,4 @@
-"""The ASGI application: live streams go to wsmon.live, everything else to Django."""
+"""The ASGI application: streams go to wsmon.live and wsmon.streams, everything else to Django."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ django_application = get_asgi_application()
 # from different ends can find each other's half made.
 check_url_config(None)
 
-from wsmon import live, problems  # noqa: E402  (needs Django to be set up)
+from wsmon import live, problems, streams  # noqa: E402  (needs Django to be set up)
 
 # What is imported stays for good. The collector need not look through it, half a million objects, again and
 # again: each time would hold up every request for a tenth of a second.
@@ -45,9 +45,12 @@ stranger could fill the disk.
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Dispatch one connection. ``/live/`` never enters Django: it stays open for hours."""
+    """Dispatch one connection. Streams never enter Django: they stay open for hours."""
     if scope["type"] == "http" and scope["path"] == "/live/":
         await live.application(scope, receive, send)
+        return
+    if scope["type"] == "http" and scope["path"] in settings.PROGRAM_STREAMS:
+        await streams.application(scope, receive, send)
         return
     body = _Capped(receive)
     await django_application(scope, body, send)

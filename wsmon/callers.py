@@ -27,9 +27,10 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 class Bearer(HttpBearer):
     """``Authorization: Bearer TOKEN``. A token that is sent but wrong is never passed over."""
 
-    def __init__(self, scope: str | None) -> None:
+    def __init__(self, scope: str | None, counted_as: str = "requests") -> None:
         super().__init__()
         self.scope = scope
+        self.counted_as = counted_as
 
     def __call__(self, request: HttpRequest) -> ApiToken | None:
         """Return the caller's token, ``None`` when there is no ``Authorization`` header."""
@@ -46,7 +47,7 @@ class Bearer(HttpBearer):
                 f"the token lacks the scope {self.scope}", headers={"WWW-Authenticate": challenge}
             )
         request.api_token = token  # type: ignore[attr-defined]
-        _count(f"token:{token.pk}")
+        _count(self.counted_as, f"token:{token.pk}")
         return token
 
     def authenticate(self, request: HttpRequest, token: str) -> Any:
@@ -59,9 +60,10 @@ class Session(APIKeyCookie):
 
     param_name = settings.SESSION_COOKIE_NAME
 
-    def __init__(self, permission: str | None) -> None:
+    def __init__(self, permission: str | None, counted_as: str = "requests") -> None:
         super().__init__(csrf=False)
         self.permission = permission
+        self.counted_as = counted_as
 
     def __call__(self, request: HttpRequest) -> User | None:
         """Return the caller's account, ``None`` when nobody is logged in."""
@@ -74,7 +76,7 @@ class Session(APIKeyCookie):
             raise Problem.forbidden("the CSRF token is missing or wrong: send it as X-CSRFToken")
         if self.permission and not user.has_perm(self.permission):
             raise Problem.forbidden(f"you lack the permission {self.permission}")
-        _count(f"user:{user.pk}")
+        _count(self.counted_as, f"user:{user.pk}")
         return user
 
     def authenticate(self, request: HttpRequest, key: str | None) -> Any:
@@ -82,12 +84,15 @@ class Session(APIKeyCookie):
         raise NotImplementedError
 
 
-def access(scope: str | None = None, permission: str | None = None) -> list[Bearer | Session]:
+def access(
+    scope: str | None = None, permission: str | None = None, counted_as: str = "requests"
+) -> list[Bearer | Session]:
     """Return who may call an operation: tokens with ``scope``, staff with ``permission``.
 
-    ``None`` asks for no more than a valid token or a session of staff.
+    ``None`` asks for no more than a valid token or a session of staff. ``counted_as`` says which limit counts
+    the calls: that of ``requests``, or of the ``reports`` that programs send all the time.
     """
-    return [Bearer(scope), Session(permission)]
+    return [Bearer(scope, counted_as), Session(permission, counted_as)]
 
 
 def authenticate(request: HttpRequest, scope: str | None = None, permission: str | None = None) -> None:
@@ -121,8 +126,9 @@ def _verify(request: HttpRequest, text: str) -> ApiToken | None:
     return token
 
 
-def _count(who: str) -> None:
-    _take("requests", settings.API_REQUESTS_PER_MINUTE, who)
+def _count(counted_as: str, who: str) -> None:
+    limits = {"requests": settings.API_REQUESTS_PER_MINUTE, "reports": settings.API_REPORTS_PER_MINUTE}
+    _take(counted_as, limits[counted_as], who)
 
 
 def _take(name: str, per_minute: int, who: str) -> None:

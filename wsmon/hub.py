@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
 import psycopg
 import structlog
@@ -71,11 +71,14 @@ class Viewer:
     def offer(self, chunk: bytes) -> None:
         """Queue ``chunk``; a browser too slow for it is told to fetch everything once instead."""
         if len(self._chunks) >= QUEUE_CHUNKS or self._bytes + len(chunk) > QUEUE_BYTES:
-            self._chunks, self._bytes = [RESYNC], len(RESYNC)
+            self._start_over()
         else:
             self._chunks.append(chunk)
             self._bytes += len(chunk)
         self._wake.set()
+
+    def _start_over(self) -> None:
+        self._chunks, self._bytes = [RESYNC], len(RESYNC)
 
     def end(self) -> None:
         """Close the stream after what is queued."""
@@ -95,6 +98,28 @@ class Viewer:
         return None if self._ended else b": \n\n"
 
 
+class Feed(Protocol):
+    """Streams of another audience than pages, fed from the same LISTEN connection (``wsmon.streams``)."""
+
+    kind: str
+    viewers: set[Viewer]
+
+    def take(self, body: Any) -> None:
+        """Note the body of one notification of ``kind``."""
+
+    def start_over(self) -> None:
+        """Notifications may have been missed: send everything again."""
+
+    def keep_alive(self) -> None:
+        """Send every stream something."""
+
+    async def flush(self) -> None:
+        """Write what was noted to the streams, for ever."""
+
+    async def recheck(self) -> None:
+        """End the streams of those who may not read any more."""
+
+
 class Hub:
     """All open streams of one event loop, and the tasks that feed them while there are any."""
 
@@ -102,6 +127,7 @@ class Hub:
 
     def __init__(self, entitled: Entitled) -> None:
         self.viewers: set[Viewer] = set()
+        self.feeds: dict[str, Feed] = {}
         self.closing = False
         self.listening = False
         self.changed_at = 0.0
@@ -110,6 +136,7 @@ class Hub:
         self._threads = ThreadPoolExecutor(2, "live")
         self._tasks: list[asyncio.Task[None]] = []
         self._changed: set[int] = set()
+        self._breakers: set[int] | None = None
         self._change = asyncio.Event()
         self._ticks: dict[str, dict[str, JSON]] = {}
         self._look = asyncio.Event()
@@ -127,12 +154,30 @@ class Hub:
         self.viewers.add(viewer)
         self._sent.clear()  # the new page may be older than what was sent last: send it all again
         self._look.set()
-        if not self._tasks:
-            Hub._open.add(self)
-            _end_streams_on_signals()
-            steps = (self._listen, self._flush_changes, self._flush_ticks, self._regularly, self._mind)
-            self._tasks = [asyncio.create_task(_forever(step), name=step.__name__) for step in steps]
+        self._start()
         return viewer
+
+    def attach(self, feed: Feed) -> None:
+        """Feed streams of another audience too."""
+        self.feeds[feed.kind] = feed
+        self._start()
+        self._run(feed.flush)
+
+    @property
+    def everybody(self) -> list[Viewer]:
+        """The streams of every audience."""
+        return [*self.viewers, *(viewer for feed in self.feeds.values() for viewer in feed.viewers)]
+
+    def _start(self) -> None:
+        if self._tasks:
+            return
+        Hub._open.add(self)
+        _end_streams_on_signals()
+        for step in (self._listen, self._flush_changes, self._flush_ticks, self._regularly, self._mind):
+            self._run(step)
+
+    def _run(self, step: Callable[[], Awaitable[None]]) -> None:
+        self._tasks.append(asyncio.create_task(_forever(step), name=getattr(step, "__name__", "?")))
 
     def open_streams(self, session_key: str, user: str) -> tuple[int, int]:
         """How many streams this session, and this account in all its sessions, has open here."""
@@ -168,7 +213,7 @@ class Hub:
     def close(self) -> None:
         """End the streams and the tasks; new streams are refused."""
         self.closing = True
-        for viewer in self.viewers:
+        for viewer in self.everybody:
             viewer.end()
         for task in self._tasks:
             task.cancel()
@@ -202,6 +247,8 @@ class Hub:
         self.listening = listening
         self.changed_at = time.time()
         self.broadcast(self._ping("ping") + (RESYNC if listening else b""))
+        for feed in self.feeds.values() if listening else ():
+            feed.start_over()
 
     async def _take_from(self, listener: psycopg.AsyncConnection[Any]) -> None:
         while True:
@@ -214,12 +261,17 @@ class Hub:
         """Note one notification for the next flush; a malformed one is logged and dropped."""
         try:
             kind, body = json.loads(payload)
-            if kind == "state":
+            if kind in ("state", "breaker"):
                 self.changed_at = time.time()
+            if kind in self.feeds:
+                self.feeds[kind].take(body)
             if not self.viewers:
                 return
             if kind == "state":
                 self._changed.update(int(number) for number in body["services"])
+                self._change.set()
+            elif kind == "breaker":
+                self._breakers = {int(number) for number in body["services"]} | (self._breakers or set())
                 self._change.set()
             elif kind == "tick":
                 for check, (service, *news) in body["checks"].items():
@@ -238,6 +290,7 @@ class Hub:
             self._change.clear()
             changed, self._changed = self._changed, set()
             self.changed_at = time.time()
+            self._tell_breakers()
             if not changed or not self.viewers:
                 continue
             if len(changed) > RENDER_LIMIT:
@@ -251,6 +304,13 @@ class Hub:
             for number in changed:  # ticks from before the change would undo it
                 self._ticks.pop(str(number), None)
             self.broadcast(self._fresh(events))
+
+    def _tell_breakers(self) -> None:
+        """Which breakers changed; those who show them ask. None named: any of them may have."""
+        breakers, self._breakers = self._breakers, None
+        if breakers is not None and self.viewers:
+            ids = sorted(breakers) if len(breakers) <= RENDER_LIMIT else []
+            self.broadcast(sse("breakers", json.dumps({"ids": ids})))
 
     async def _flush_ticks(self) -> None:
         while True:
@@ -277,13 +337,17 @@ class Hub:
         while True:
             await asyncio.sleep(PING_EVERY)
             self.broadcast(self._ping("ping"))
+            for feed in self.feeds.values():
+                feed.keep_alive()
             now = self._loop.time()
-            for viewer in list(self.viewers):
+            for viewer in self.everybody:
                 if viewer.task and viewer.writing_since and now - viewer.writing_since > WRITE_LIMIT:
                     viewer.task.cancel()
             if now - rechecked >= RECHECK_EVERY - 1:
                 rechecked = now
                 await self.recheck()
+                for feed in self.feeds.values():
+                    await feed.recheck()
 
     async def recheck(self) -> None:
         """End the streams whose session is no longer one of active staff."""

@@ -20,6 +20,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.sessions.models import Session
 from django.db import connection
+from django.http import HttpResponse
 from django.http.cookie import parse_cookie
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
@@ -46,8 +47,9 @@ def publish(kind: str, payload: dict[str, JSON]) -> None:
     """Tell every open page about a change, when (and only if) the present transaction commits.
 
     Kinds: ``state`` ``{"services": [id, ...]}``, ``tick`` ``{"checks": {"<id>": [service id,
-    response_ms, checked_at_epoch, status]}}``, ``self`` ``{"problem": str | None}``. A long list is cut
-    into several notifications; raises ``ValueError`` for anything else that is too long.
+    response_ms, checked_at_epoch, status]}}``, ``self`` ``{"problem": str | None}``, and those of
+    ``settings.PROGRAM_STREAMS``. A long list is cut into several notifications; raises ``ValueError`` for
+    anything else that is too long.
     """
     with connection.cursor() as cursor:
         for piece in _pieces(kind, payload):
@@ -99,7 +101,8 @@ def _may_watch(session: dict[str, Any], user: AbstractBaseUser | None) -> bool:
     return any(constant_time_compare(known, value) for value in hashes)
 
 
-def _session_key(headers: dict[bytes, bytes]) -> str | None:
+def session_key(headers: dict[bytes, bytes]) -> str | None:
+    """The key in the session cookie, if it can be one."""
     cookies = parse_cookie(headers.get(b"cookie", b"").decode("latin-1"))
     key = cookies.get(settings.SESSION_COOKIE_NAME, "")
     return key if key.isalnum() and key.isascii() and len(key) <= 64 else None
@@ -129,7 +132,7 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
     if headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
         await _refuse(send, 403)
         return
-    key = _session_key(headers)
+    key = session_key(headers)
     try:
         user = (await hub.in_thread(_accounts, {key})).get(key) if key else None
     except Exception:
@@ -144,7 +147,7 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
     elif scope["method"] == "HEAD":
         await _refuse(send, 200)
     else:
-        await _stream(hub.join(key, user, _rendered_at(scope)), hub, receive, send)
+        await stream(hub.join(key, user, _rendered_at(scope)), hub.leave, receive, send)
 
 
 def _has_too_many(hub: Hub, key: str, user: str) -> bool:
@@ -170,12 +173,17 @@ async def _refuse(send: Send, status: int, body: bytes = b"", *more: tuple[bytes
 async def _refuse_for_now(send: Send) -> None:
     from wsmon import problems  # noqa: PLC0415  (workers publish too, and need not load the API)
 
-    answer = problems.response(problems.Problem.too_many(TOO_MANY_WAIT))
+    await refuse_with(send, problems.response(problems.Problem.too_many(TOO_MANY_WAIT)))
+
+
+async def refuse_with(send: Send, answer: HttpResponse) -> None:
+    """Answer with what Django would have sent."""
     headers = [(name.lower().encode(), value.encode()) for name, value in answer.items()]
-    await _refuse(send, 429, answer.content, *headers)
+    await _refuse(send, answer.status_code, answer.content, *headers)
 
 
-async def _stream(viewer: Viewer, hub: Hub, receive: Receive, send: Send) -> None:
+async def stream(viewer: Viewer, leave: Callable[[Viewer], None], receive: Receive, send: Send) -> None:
+    """Write to one stream what its viewer is offered, until either side ends it."""
     try:
         await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
         writing = asyncio.ensure_future(_write(viewer, send))
@@ -186,7 +194,7 @@ async def _stream(viewer: Viewer, hub: Hub, receive: Receive, send: Send) -> Non
             task.cancel()
         await asyncio.gather(*done, *waiting, return_exceptions=True)
     finally:
-        hub.leave(viewer)
+        leave(viewer)
 
 
 async def _write(viewer: Viewer, send: Send) -> None:

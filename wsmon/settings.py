@@ -238,9 +238,19 @@ LIVE_PERMISSION = "monitoring.view_service"
 """What staff need to watch live updates."""
 LIVE_RENDERER = "monitoring.fragments"
 """What wsmon.hub renders for open pages: a module with ``changed(ids)`` and ``regular()``."""
-API_ROUTERS = {"/api/admin/integrations": "monitoring.api.router"}
+PROGRAM_STREAMS = {
+    "/api/admin/circuit-breakers/stream": ("breaker", "monitoring.breakers.stream.stream_events", "monitoring:read")
+}
+"""Streams for programs (wsmon/streams.py): path -> kind of live notification, the function that returns what
+is sent of some services (of all, for an empty set), and the scope that a token needs."""
+API_ROUTERS = {
+    "/api/admin/integrations": "monitoring.api.router",
+    "/api/admin/circuit-breakers": "monitoring.breakers.api.router",
+}
 API_REQUESTS_PER_MINUTE = env.int("WSMON_API_REQUESTS_PER_MINUTE", 600)
 """Of one token or person, in one web process."""
+API_REPORTS_PER_MINUTE = env.int("WSMON_API_REPORTS_PER_MINUTE", 6000)
+"""The same for the outcomes and trials of breakers, which every process of a program reports each second."""
 API_TESTS_PER_MINUTE = env.int("WSMON_API_TESTS_PER_MINUTE", 30)
 API_WRONG_TOKENS_PER_MINUTE = 30
 """From one address; then it gets 429."""

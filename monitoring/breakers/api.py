@@ -40,6 +40,8 @@ router = Router(tags=["circuit breakers"])
 
 READ = access("monitoring:read", "monitoring.view_service")
 OPERATE = access("monitoring:admin", "monitoring.operate")
+REPORT = access("monitoring:admin", "monitoring.operate", counted_as="reports")
+"""Programs report each second: that has a limit of its own."""
 
 Name = Annotated[str, Path(description="the service's name", examples=["stripe"])]
 SEVERAL = {200: BreakerState, 404: ProblemDocument}
@@ -97,7 +99,7 @@ def force(request: HttpRequest, service: Name, body: ForceRequest) -> dict[str, 
 @router.post(
     "/outcomes/{service}",
     response={202: OutcomesAnswer, 404: ProblemDocument},
-    auth=OPERATE,
+    auth=REPORT,
     summary="Count calls of the caller's own",
 )
 def outcomes(request: HttpRequest, service: Name, body: OutcomesRequest) -> tuple[int, dict[str, Any]]:
@@ -105,7 +107,7 @@ def outcomes(request: HttpRequest, service: Name, body: OutcomesRequest) -> tupl
     reported = [_reported(item) for item in body.outcomes]
     by = Actor.of(request).name
     found = external.report(_shared(service), reported, rejected=body.rejected, trial=body.trial, by=by)
-    after = found.shared
+    after = _shared(service)  # read anew, so that the time is not older than what it tells
     return 202, {
         "accepted": found.accepted,
         "ignored": found.ignored,
@@ -119,7 +121,7 @@ def outcomes(request: HttpRequest, service: Name, body: OutcomesRequest) -> tupl
 @router.post(
     "/trial/{service}",
     response={200: TrialAnswer, 404: ProblemDocument, 409: ProblemDocument},
-    auth=OPERATE,
+    auth=REPORT,
     summary="Ask for a trial",
 )
 def trial(request: HttpRequest, service: Name, body: Annotated[TrialRequest | None, Body()] = None) -> dict[str, Any]:

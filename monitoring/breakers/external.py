@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitoring.breakers import store
 from monitoring.breakers.machine import Fold, Mode
-from monitoring.breakers.policy import FAIL, OK, Ending, Kind, Policy
+from monitoring.breakers.policy import FAIL, NEUTRAL, OK, Ending, Kind, Policy
 from monitoring.breakers.store import Counted, Counts, Shared
 
 
@@ -39,25 +39,25 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """How many calls were counted, how many were too late or neutral, and the breaker afterwards."""
+    """How many calls were counted, and how many were too late or neutral."""
 
     accepted: int
     ignored: int
-    shared: Shared
 
 
 def report(
     shared: Shared, outcomes: Sequence[Reported], *, rejected: int = 0, trial: str = "", by: str = ""
 ) -> Receipt:
-    """Count a program's calls. With ``trial`` the first one is that trial's end.
+    """Count a program's calls. With ``trial`` the first one is that trial's end; without any it was not made.
 
     Calls of before the present generation, or older than the window, say nothing any more and are left out.
     """
     rest = list(outcomes)
     accepted = 0
-    if trial and rest:
-        ended = store.end_trial(shared.service_id, trial, rest.pop(0).ending(shared.policy), by)
-        accepted += ended is not None
+    if trial:
+        ending = rest.pop(0).ending(shared.policy) if rest else NEUTRAL
+        ended = store.end_trial(shared.service_id, trial, ending, by)
+        accepted += bool(outcomes) and ended is not None
         shared = ended or shared
     telling = [one for one in rest if _tells(one, shared)]
     judged = [(one, one.ending(shared.policy)) for one in telling]
@@ -65,7 +65,8 @@ def report(
     store.count([*_counted(shared, counted), *_refused(shared, rejected)])
     accepted += sum(one.number for one, _ending in counted)
     total = sum(one.number for one in outcomes)
-    return Receipt(accepted, total - accepted, _opened(shared, counted) or shared)
+    _open_if_crossed(shared, counted)
+    return Receipt(accepted, total - accepted)
 
 
 def ask_trial(shared: Shared, by: str) -> str | None:
@@ -106,17 +107,16 @@ def _refused(shared: Shared, rejected: int) -> list[Counted]:
     return [Counted(shared.service_id, state.generation, slot, Counts(rejected=rejected))] if rejected else []
 
 
-def _opened(shared: Shared, counted: Iterable[tuple[Reported, Ending]]) -> Shared | None:
+def _open_if_crossed(shared: Shared, counted: Iterable[tuple[Reported, Ending]]) -> None:
     """Open the breaker if these calls, with everybody else's, cross its threshold."""
     generation = shared.state.generation
     if shared.policy.policy == "counting":
         fold = Fold()
         for one, ending in counted:
+            # More than the threshold at a time are all alike.
             for _ in range(min(one.number, shared.policy.failure_threshold + fold.peak)):
                 fold = fold.then(not ending.failed)
-        changed = fold != Fold()
-        return store.add_to_score(shared.service_id, generation, fold) if changed else None
-    if not any(ending.failed for _one, ending in counted):
-        return None
-    found = store.open_if_crossed(shared.service_id, generation)
-    return found and replace(found, now=shared.now)
+        if fold != Fold():
+            store.add_to_score(shared.service_id, generation, fold)
+    elif any(ending.failed for _one, ending in counted):
+        store.open_if_crossed(shared.service_id, generation)

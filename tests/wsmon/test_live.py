@@ -267,6 +267,23 @@ class TestTheEndpoint:
             assert sum(len(tick) for tick in ticks) == 20
             assert len(ticks) <= 3
 
+    def test_breakers_that_changed_are_named_at_once_and_together(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hub, "RENDER_LIMIT", 30)
+        with stream(site, session_of(staff())) as opened:
+            opened.wait_for("event: resync")
+            with transaction.atomic():
+                for number in (9, 7, 9):
+                    live.publish("breaker", {"services": [number]})
+            opened.wait_for("event: breakers")
+            assert [json.loads(data) for data in opened.events("breakers")] == [{"ids": [7, 9]}]
+            live.publish("breaker", {"services": []})  # any of them
+            eventually(lambda: len(opened.events("breakers")) == 2, "the second event")
+            live.publish("breaker", {"services": list(range(31))})  # too many to name
+            eventually(lambda: len(opened.events("breakers")) == 3, "the third event")
+            assert [json.loads(data) for data in opened.events("breakers")[1:]] == [{"ids": []}, {"ids": []}]
+
     def test_a_page_that_missed_a_change_is_told_to_fetch(self, site: Site) -> None:
         session = session_of(staff())
         with stream(site, session) as first:

@@ -323,6 +323,20 @@ class TestTrial:
         report([{"ok": False, "status": 404}], trial=post("/trial/stripe").json()["trial"])
         assert post("/trial/stripe").status_code == 200
 
+    def test_one_that_was_not_made_gives_its_place_back(self, stripe: Service) -> None:
+        self.due(stripe)
+        found = report([], trial=post("/trial/stripe").json()["trial"])
+        assert (found["accepted"], found["ignored"], found["state"]) == (0, 0, "HALF_OPEN")
+        assert post("/trial/stripe").status_code == 200
+
+    def test_reports_have_a_limit_of_their_own(self, stripe: Service, settings: Any) -> None:
+        settings.API_REQUESTS_PER_MINUTE, settings.API_REPORTS_PER_MINUTE = 1, 3
+        client = program(ADMIN)
+        body = {"outcomes": [{"ok": True}]}
+        found = [client.post(f"{ROOT}/outcomes/stripe", body, content_type="application/json") for _ in range(4)]
+        assert [answer.status_code for answer in found] == [202, 202, 202, 429]
+        assert client.post(f"{ROOT}/reset/stripe", {}, content_type="application/json").status_code == 200
+
     def test_it_is_refused_while_closed_not_due_or_forced(self, stripe: Service) -> None:
         assert post("/trial/stripe").status_code == 409
         report([FAILED] * 5)

@@ -1,0 +1,1 @@
+"""Programs outside of wsmon that use its breakers."""
