@@ -7,7 +7,7 @@ import importlib
 import subprocess
 import sys
 
-NAMES = ("probes", "lateness", "pages", "viewers", "start")
+NAMES = ("probes", "lateness", "pages", "viewers", "breakers", "start")
 
 
 def main() -> int:

@@ -39,12 +39,12 @@ class CircuitOpen(Exception):
     """
 
     def __init__(self, name: str, retry_in: float) -> None:
-        super().__init__(f"{name}: the circuit breaker is open, try again in {retry_in:.1f} s")
+        super().__init__(name, retry_in)
         self.name = name
         self.retry_in = retry_in
 
-    def __reduce__(self) -> tuple[type[CircuitOpen], tuple[str, float]]:
-        return type(self), (self.name, self.retry_in)
+    def __str__(self) -> str:
+        return f"{self.name}: the circuit breaker is open, try again in {self.retry_in:.1f} s"
 
 
 _entered: ContextVar[tuple[tuple[Guard, Pass, float], ...]] = ContextVar("wsmon_breaker_entered", default=())
@@ -98,7 +98,8 @@ class Guard:
         """Call ``fn`` if the breaker lets it through; raise :class:`CircuitOpen` if not."""
         local = self._local
         era = local.era
-        if not (era.plain and self._plain):
+        plain = era.plain and self._plain
+        if not plain:
             return self._call(fn, *args, **kwargs)
         try:
             result = fn(*args, **kwargs)
@@ -131,7 +132,8 @@ class Guard:
         """The same for a coroutine function."""
         local = self._local
         era = local.era
-        if not (era.plain and self._plain):
+        plain = era.plain and self._plain
+        if not plain:
             return await self._acall(fn, *args, **kwargs)
         try:
             result = await fn(*args, **kwargs)
@@ -186,8 +188,8 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Count how the block ended."""
-        passed, started = self._pop()
-        self._leave(passed, OK if error is None else self._of(error), started)
+        for passed, started in self._pop():
+            self._leave(passed, OK if error is None else self._of(error), started)
 
     async def __aenter__(self) -> Guard:
         """The same in a coroutine."""
@@ -198,8 +200,8 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Count how the block ended."""
-        passed, started = self._pop()
-        await self._aleave(passed, OK if error is None else self._of(error), started)
+        for passed, started in self._pop():
+            await self._aleave(passed, OK if error is None else self._of(error), started)
 
     def trial(self) -> Pass | None:
         """A pass for a call that is made elsewhere, to be ended with :meth:`end`; None when refused."""
@@ -255,12 +257,15 @@ class Guard:
     def _push(self, passed: Pass) -> None:
         _entered.set((*_entered.get(), (self, passed, time.monotonic())))
 
-    def _pop(self) -> tuple[Pass, float]:
+    def _pop(self) -> list[tuple[Pass, float]]:
+        """The innermost block of this guard: blocks of generators may end in another order than they began.
+
+        None at all in a block that ends in another context than it began in.
+        """
         entered = _entered.get()
-        # Blocks of generators may end in another order than they began.
-        last = max(number for number, one in enumerate(entered) if one[0] is self)
-        _entered.set(entered[:last] + entered[last + 1 :])
-        return entered[last][1:]
+        mine = [number for number, one in enumerate(entered) if one[0] is self][-1:]
+        _entered.set(tuple(one for number, one in enumerate(entered) if number not in mine))
+        return [entered[number][1:] for number in mine]
 
     def _tell(self, passed: Pass, ending: Ending) -> threading.Event | None:
         if passed.token:

@@ -30,7 +30,9 @@ def of_exception(error: BaseException, policy: Policy) -> Ending:
     for source in (error, answer):
         status = status_of(source)
         if status is not None:
-            return policy.of_status(status, retry_after_of(source if source is answer else answer or source))
+            wait = retry_after_of(error) if answer is None else retry_after_of(answer)
+            ending = policy.of_status(status, wait)
+            return FAIL if ending.kind is Kind.OK else ending  # 200, and yet it raised: a broken answer
     return FAIL
 
 

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Protocol
 
 from monitoring.breakers import machine
@@ -26,6 +27,8 @@ ASK_SECONDS = 0.5
 """How long a call waits, at most, for the store's word on its trial."""
 ASK_AGAIN = 0.1
 """Seconds after a refused trial in which this process asks for no other."""
+KEPT_SLOTS = 1_000
+"""Slots of counts that are kept while the store is away; what is older is dated later than it was."""
 
 
 class Sync(Protocol):
@@ -41,32 +44,35 @@ class Sync(Protocol):
     def ask(self, local: LocalBreaker, token: str) -> bool | None:
         """Ask for a trial's place: granted, refused, or (None) the store does not answer."""
 
-    def end(self, local: LocalBreaker, token: str, ending: Ending) -> None:
-        """Tell how a trial ended, and wait a moment until it is known."""
+    def end(self, local: LocalBreaker, token: str, ending: Ending) -> threading.Event:
+        """Tell how a trial ended; the event is set when the store knows, or is known to be away."""
 
 
 class Era:
-    """One generation as this process sees it: replaced at each change, so that late outcomes fall into it."""
+    """Calls between two changes, as this process sees them: replaced at each, so that late outcomes fall into it."""
 
-    __slots__ = ("_looks", "_taken", "closed", "generation", "ok", "plain")
+    __slots__ = ("_looks", "_taken", "closed", "generation", "ok", "plain", "rejected", "shut_until")
 
     def __init__(self, generation: int, *, closed: bool, plain: bool) -> None:
         self.generation = generation
         self.closed = closed
         """Calls pass."""
         self.plain = plain
-        """Calls pass, and of those that succeed nothing but their number matters."""
+        """Calls pass, and of those that succeed nothing but their number matters. May change later on."""
+        self.shut_until = float("-inf")
+        """Until then nothing need be asked: no call passes. May change later on."""
         # next() of a count is one step of the interpreter: no update is lost, and there is no lock to wait for.
         self.ok = itertools.count().__next__
+        self.rejected = itertools.count().__next__
         self._looks = 0
-        self._taken = 0
+        self._taken = (0, 0)
 
-    def take(self) -> int:
-        """How many calls succeeded since the last time; one caller at a time."""
-        total = self.ok() - self._looks
+    def take(self) -> tuple[int, int]:
+        """How many calls succeeded, and were rejected, since the last time; one caller at a time."""
+        ok, rejected = self.ok() - self._looks, self.rejected() - self._looks
         self._looks += 1
-        new, self._taken = total - self._taken, total
-        return new
+        before, self._taken = self._taken, (ok, rejected)
+        return ok - before[0], rejected - before[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ class Pass:
     """A trial of this process, the store being away."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would double what it costs to make one
 class Refusal:
     """A call that may not be made; ``retry_in``: seconds until a trial may be."""
 
@@ -103,14 +109,16 @@ class LocalBreaker:
         self.sync = sync
         self.policy = Policy()
         self.shared: Shared | None = None
-        self.era = Era(0, closed=True, plain=True)
+        self._read_at = float("-inf")
         self.forget()
 
     def forget(self) -> None:
-        """Start with a clean sheet: at first, and in a child after fork, whose parent reports for both."""
+        """Forget what this process did: at first, and in a child after fork, whose parent reports for both."""
         self._lock = threading.Lock()
-        self._read_at = float("-inf")
-        self._counts: dict[int, Counts] = {}
+        self._counts: dict[tuple[int, float], Counts] = {}
+        """By generation and start of the slot."""
+        self._taken: dict[tuple[int, float], Counts] = {}
+        self._drained_at = time.monotonic()
         self._ring: deque[list[float]] = deque(maxlen=BUCKETS)
         self._fold = Fold()
         self._opened: _Opened | None = None
@@ -118,78 +126,113 @@ class LocalBreaker:
         self._alone_since: float | None = None
         self._asking = False
         self._ask_after = float("-inf")
-        self.era.take()
+        # Not the one before: another thread may have been half through its counter when the process forked.
+        self.era = Era(-1, closed=True, plain=True)
+        self._renew_era(self._drained_at)
 
     # -- callers ------------------------------------------------------------------------------------
 
     def enter(self) -> Pass | Refusal:
         """Ask whether a call may be made. Does no I/O but for a trial, and then waits for a moment at most."""
+        found = self.knock()
+        return self.ask() if found is None else found
+
+    def knock(self) -> Pass | Refusal | None:
+        """The same without any wait; None when it is for the store to say, see :meth:`ask`."""
         era = self.era
         if era.closed:
             return Pass(era)
+        now = time.monotonic()
+        if now < era.shut_until:
+            era.rejected()
+            return Refusal(max(era.shut_until - now, ASK_AGAIN))
         with self._lock:
-            now = time.monotonic()
             self._renew_era(now)  # an override may be over by now
             if self.era.closed:
                 return Pass(self.era)
             due = self._due(now)
-            if now < due or self._asking or now < self._ask_after:
+            self.era.shut_until = max(due, self._ask_after)
+            if self._asking or now < self.era.shut_until:
                 return self._refuse(due, now)
-            if self._is_alone(now):
-                return self._try_alone(due, now)
+            return self._try_alone(due, now) if self._is_alone(now) else None
+
+    def ask(self) -> Pass | Refusal:
+        """Ask the store for a trial, one caller at a time; waits for it, but for a moment at most."""
+        with self._lock:
+            if self._asking:
+                now = time.monotonic()
+                return self._refuse(now, now)
             self._asking = True
-        return self._try_shared()
+        token = str(uuid.uuid4())
+        granted = None
+        try:
+            granted = self.sync.ask(self, token)
+        finally:
+            with self._lock:
+                now = time.monotonic()
+                self._asking = False
+                if not granted:
+                    self._ask_after = now + ASK_AGAIN
+                refusal = None if granted else self._refuse(now, now)
+        return refusal or Pass(self.era, token)
 
     def finished(self, era: Era, ending: Ending) -> None:
         """Count a call that was admitted in ``era``; a stale one counts nothing."""
         if era is not self.era or ending.kind is Kind.NEUTRAL:
             return
         with self._lock:
+            now = time.monotonic()
+            if ending.failed:
+                self._renew_era(now)  # an override that let it through may be over by now
             if era is not self.era:
                 return
-            self._count(ending, time.monotonic())
-            if era.closed and self._crossed():
-                self._open_here(time.monotonic())
+            self._drain(now)
+            self._count(ending, now)
+            if self._crossed(now):
+                self._open_here(now)
             elif era.plain and self._fold.peak_floor:
-                self._renew_era(time.monotonic())  # from now on successes count too
+                self._renew_era(now)  # from now on successes count too
             else:
                 return
         self.sync.wake()
 
-    def ended(self, passed: Pass, ending: Ending) -> None:
-        """Tell how a trial ended."""
-        if not passed.alone:
-            self.sync.end(self, passed.token, ending)
-            return
+    def ended(self, passed: Pass, ending: Ending) -> threading.Event | None:
+        """Tell how a trial ended; the event, if any, is set when everybody knows."""
         with self._lock:
-            self._alone_since = None
-            if passed.era is not self.era or ending.kind is Kind.NEUTRAL:
-                return
             now = time.monotonic()
-            if ending.failed:
-                openings = 1 + (self._opened.openings if self._opened else self._state(now).openings)
-                self._opened = _Opened(now, self.policy.open_for(openings), openings)
-            else:
-                self._close_here(now)
+            if ending.kind is not Kind.NEUTRAL:
+                self._put(passed.era.generation, now, _counts_of(ending))
+            if passed.alone:
+                self._ended_alone(passed, ending, now)
+                return None
+        return self.sync.end(self, passed.token, ending)
 
     # -- the sync thread ----------------------------------------------------------------------------
 
     def take(self) -> list[Counted]:
-        """What was counted since the last time; to be given back if it cannot be stored."""
+        """What was counted since the last time; :meth:`give_back` takes it back."""
         with self._lock:
-            self._drain(time.monotonic())
-            taken, self._counts = self._counts, {}
+            now = time.monotonic()
+            self._drain(now)
             shared = self.shared
-        if shared is None:
-            return []
-        slot = self.policy.slot_seconds
-        return [Counted(shared.service_id, generation, slot, one) for generation, one in taken.items() if one.any]
+            if shared is None:
+                return []  # the store may know it soon
+            self._taken, self._counts = self._counts, {}
+            slot, read_at = self.policy.slot_seconds, self._read_at
+            return [
+                Counted(
+                    shared.service_id, generation, slot, one,
+                    shared.now + timedelta(seconds=start - read_at) if start < now - 2 * slot else None,
+                )
+                for (generation, start), one in self._taken.items()
+            ]  # fmt: skip
 
-    def give_back(self, counted: Counted) -> None:
-        """Count again what could not be stored; the store's clock will date it later than it was."""
+    def give_back(self) -> None:
+        """Keep what was taken, since it could not be stored."""
         with self._lock:
-            mine = self._counts.get(counted.generation, Counts())
-            self._counts[counted.generation] = _sum(mine, counted.counts)
+            newer, self._counts, self._taken = self._counts, self._taken, {}
+            for (generation, start), one in newer.items():
+                self._put(generation, start, one)
 
     def take_fold(self) -> Fold:
         """counting: the calls since the last time, in their order."""
@@ -197,17 +240,30 @@ class LocalBreaker:
             fold, self._fold = self._fold, Fold()
             return fold
 
-    def learn(self, shared: Shared | None, read_at: float) -> None:
-        """Take over what the store says. A lower generation than ours is old news."""
+    def give_fold_back(self, fold: Fold) -> None:
+        """Keep a fold that could not be stored."""
         with self._lock:
-            if shared is None or (self.shared and shared.state.generation < self.shared.state.generation):
-                return
+            self._fold = fold.followed_by(self._fold)
+
+    def learn(self, shared: Shared | None, read_at: float) -> None:
+        """Take over what the store says; None when it does not know the service (any more)."""
+        with self._lock:
             now = time.monotonic()
             self._drain(now)
-            self.shared, self._read_at, self.policy = shared, read_at, shared.policy
-            self._closed_alone = False
-            if shared.state.effective is not Mode.CLOSED or shared.state.generation != self.era.generation:
-                self._opened = None
+            before, self.shared = self.shared, shared
+            if shared is not None:
+                self._read_at, self.policy = read_at, shared.policy
+                self._closed_alone = False
+                generation = shared.state.generation
+                if before is None:  # what was counted before it was known belongs to what is found
+                    counts, self._counts = self._counts, {}
+                    for (_none, start), one in counts.items():
+                        self._put(generation, start, one)
+                elif (before.service_id, before.state.generation) != (shared.service_id, generation):
+                    self._ring.clear()
+                    self._fold = Fold()
+                if shared.state.effective is not Mode.CLOSED or generation != self.era.generation:
+                    self._opened = None
             self._renew_era(now)
 
     def stand_down(self, before: float) -> None:
@@ -221,7 +277,7 @@ class LocalBreaker:
     def pressing(self) -> bool:
         """Whether the next round should come soon: there are failures, or it is not closed."""
         shared = self.shared
-        failing = bool(shared and shared.window.fail) or any(one.fail for one in list(self._counts.values()))
+        failing = bool(shared and (shared.window.fail or any(one.fail for one in list(self._counts.values()))))
         return failing or not self.era.closed
 
     @property
@@ -238,22 +294,24 @@ class LocalBreaker:
         return replace(state, override=None) if over else state
 
     def _renew_era(self, now: float) -> None:
-        state = self._state(now)
+        state, era = self._state(now), self.era
         closed = self._closed_alone or (state.effective is Mode.CLOSED and self._opened is None)
         quiet = self.policy.policy == "rolling" or (state.score == 0 and self._fold.peak_floor == 0)
         plain = closed and quiet and self.policy.slow_over is None
-        if (closed, plain, state.generation) != (self.era.closed, self.era.plain, self.era.generation):
+        if (closed, state.generation) == (era.closed, era.generation):
+            era.plain, era.shut_until = plain, float("-inf")
+        else:
             self._drain(now)
             self.era = Era(state.generation, closed=closed, plain=plain)
 
     def _due(self, now: float) -> float:
         """When a trial may be made; with an override: when it is over."""
-        state = self._state(now)
+        state, shared = self._state(now), self.shared
         if state.override:
             return self._override_over(now)
         if self._opened:
-            return self._opened.at + self._opened.open_for
-        due_in = self.shared.due_in if self.shared else None
+            return self._opened.at + self._opened.open_for * (shared.factor if shared else 1)
+        due_in = shared.due_in if shared else None
         return now if due_in is None else self._read_at + due_in
 
     def _override_over(self, now: float) -> float:
@@ -267,7 +325,7 @@ class LocalBreaker:
         return self.shared is None or now - self.sync.heard_at > STALE_SECONDS
 
     def _refuse(self, due: float, now: float) -> Refusal:
-        self._add(Counts(rejected=1))
+        self._put(self.era.generation, now, _REJECTED)
         return Refusal(max(due - now, self._ask_after - now, ASK_AGAIN))
 
     def _try_alone(self, due: float, now: float) -> Pass | Refusal:
@@ -276,46 +334,48 @@ class LocalBreaker:
         self._alone_since = now
         return Pass(self.era, "alone", alone=True)
 
-    def _try_shared(self) -> Pass | Refusal:
-        token = str(uuid.uuid4())
-        granted = None
-        try:
-            granted = self.sync.ask(self, token)
-        finally:
-            with self._lock:
-                now = time.monotonic()
-                self._asking = False
-                if not granted:
-                    self._ask_after = now + ASK_AGAIN
-                refusal = None if granted else self._refuse(now, now)
-        return refusal or Pass(self.era, token)
+    def _ended_alone(self, passed: Pass, ending: Ending, now: float) -> None:
+        self._alone_since = None
+        if passed.era is not self.era or ending.kind is Kind.NEUTRAL or not self._is_alone(now):
+            return
+        if ending.failed:
+            self._open_here(now)
+        else:  # closed here, whatever the store last said, until it says more
+            self._opened, self._closed_alone = None, True
+            self._ring.clear()
+            self._fold = Fold()
+            self._renew_era(now)
 
     def _count(self, ending: Ending, now: float) -> None:
-        wait = min(ending.retry_after, LONGEST_RETRY_AFTER) if ending.retry_after else None
-        failed = ending.failed
-        self._add(
-            Counts(
-                ok=int(not failed),
-                fail=int(failed),
-                credential=int(ending.kind is Kind.CREDENTIAL),
-                limited=int(ending.kind is Kind.LIMITED),
-                retry_after=wait,
-            )
-        )
-        self._into_ring(now, int(not failed), int(failed))
+        one = _counts_of(ending)
+        self._put(self.era.generation, now, one)
+        self._into_ring(now, one.ok, one.fail)
         if self.policy.policy == "counting":
-            self._fold = self._fold.then(not failed)
+            self._fold = self._fold.then(not ending.failed)
 
     def _drain(self, now: float) -> None:
-        ok = self.era.take()
-        if ok:
-            self._add(Counts(ok=ok))
-            self._into_ring(now, ok, 0)
+        """Count the calls that only bumped the era's counters: evenly over the time since the last look."""
+        (ok, rejected), slot = self.era.take(), self.policy.slot_seconds
+        since, self._drained_at = self._drained_at, now
+        if not ok and not rejected:
+            return
+        parts = min(1 + int((now - since) / slot), KEPT_SLOTS)
+        for part in range(parts):
+            at = now - (parts - 1 - part) * slot
+            share, refused = (n * (part + 1) // parts - n * part // parts for n in (ok, rejected))
+            if share or refused:
+                self._put(self.era.generation, at, Counts(ok=share, rejected=refused))
+                self._into_ring(at, share, 0)
 
-    def _add(self, counts: Counts) -> None:
-        generation = self.era.generation
-        mine = self._counts.get(generation)
-        self._counts[generation] = counts if mine is None else _sum(mine, counts)
+    def _put(self, generation: int, at: float, counts: Counts) -> None:
+        slot = self.policy.slot_seconds
+        key = (generation, at // slot * slot)
+        mine = self._counts.get(key)
+        self._counts[key] = counts if mine is None else _sum(mine, counts)
+        if len(self._counts) > KEPT_SLOTS:
+            oldest = self._counts.pop(next(iter(self._counts)))
+            second = next(iter(self._counts))
+            self._counts[second] = _sum(self._counts[second], oldest)
 
     def _into_ring(self, now: float, ok: int, fail: int) -> None:
         place = now // self.policy.slot_seconds
@@ -324,14 +384,12 @@ class LocalBreaker:
         self._ring[-1][1] += ok
         self._ring[-1][2] += fail
 
-    def _crossed(self) -> bool:
-        if self.policy.policy == "counting":
-            shared = self.shared
-            _score, peak = self._fold.apply(shared.state.score if shared else 0)
-            return peak >= self.policy.failure_threshold
-        now = time.monotonic()
-        self._drain(now)
-        return machine.crossed(self._window(now), 0, self.policy)
+    def _crossed(self, now: float) -> bool:
+        state = self._state(now)
+        if not self.era.closed or state.override:
+            return False
+        score = 0 if self._closed_alone else state.score
+        return machine.crossed(self._window(now), self._fold.apply(score)[1], self.policy)
 
     def _window(self, now: float) -> Window:
         """What is known of the last seconds: everybody's calls, or ours alone while the store is away."""
@@ -340,20 +398,32 @@ class LocalBreaker:
             rows = [row for row in self._ring if row[0] > first]
             return Window(int(sum(row[1] for row in rows)), int(sum(row[2] for row in rows)))
         assert self.shared is not None  # noqa: S101  else it would be alone
-        mine = self._counts.get(self.era.generation, Counts())
-        return Window(self.shared.window.ok + mine.ok, self.shared.window.fail + mine.fail)
+        first = now - self.policy.window
+        mine = [one for (era, at), one in self._counts.items() if era == self.era.generation and at > first]
+        known = self.shared.window
+        return Window(known.ok + sum(one.ok for one in mine), known.fail + sum(one.fail for one in mine))
 
     def _open_here(self, now: float) -> None:
-        openings = self._state(now).openings + 1
+        openings = 1 + (self._opened.openings if self._opened else self._state(now).openings)
         self._opened = _Opened(now, self.policy.open_for(openings), openings)
         self._closed_alone = False
         self._renew_era(now)
 
-    def _close_here(self, now: float) -> None:
-        """After a trial alone: closed here, whatever the store last said, until it says more."""
-        self._opened, self._closed_alone = None, True
-        self._ring.clear()
-        self._renew_era(now)
+
+_REJECTED = Counts(rejected=1)
+
+
+def _counts_of(ending: Ending) -> Counts:
+    """One call that succeeded or failed."""
+    wait = min(ending.retry_after, LONGEST_RETRY_AFTER) if ending.retry_after else None
+    failed = ending.failed
+    return Counts(
+        ok=int(not failed),
+        fail=int(failed),
+        credential=int(ending.kind is Kind.CREDENTIAL),
+        limited=int(ending.kind is Kind.LIMITED),
+        retry_after=wait,
+    )
 
 
 def _sum(one: Counts, other: Counts) -> Counts:

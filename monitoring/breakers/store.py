@@ -137,11 +137,11 @@ INSERT INTO monitoring_breakerslot (service_id, generation, start, ok, fail, cre
 SELECT service_id, generation,
     date_bin(make_interval(secs => greatest(slot, 0.001)), coalesce(at, clock_timestamp()), 'epoch'),
     sum(ok), sum(fail), sum(credential), sum(limited),
-    clock_timestamp() + make_interval(secs => max(retry_after))
+    max(coalesce(at, clock_timestamp()) + make_interval(secs => retry_after))
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(service_id bigint, generation bigint, slot float8,
     ok int, fail int, credential int, limited int, rejected int, retry_after float8, at timestamptz)
-WHERE ok > 0 OR fail > 0
-GROUP BY 1, 2, 3
+WHERE (ok > 0 OR fail > 0) AND EXISTS (SELECT FROM monitoring_service v WHERE v.id = service_id)
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 ON CONFLICT (service_id, generation, start) DO UPDATE SET
     ok = monitoring_breakerslot.ok + excluded.ok, fail = monitoring_breakerslot.fail + excluded.fail,
     credential = monitoring_breakerslot.credential + excluded.credential,
@@ -153,7 +153,8 @@ _COUNT_MINUTES = """
 INSERT INTO monitoring_breakerminute (service_id, start, ok, fail, rejected)
 SELECT service_id, date_trunc('minute', coalesce(at, clock_timestamp())), sum(ok), sum(fail), sum(rejected)
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(service_id bigint, ok int, fail int, rejected int, at timestamptz)
-GROUP BY 1, 2
+WHERE EXISTS (SELECT FROM monitoring_service v WHERE v.id = service_id)
+GROUP BY 1, 2 ORDER BY 1, 2
 ON CONFLICT (service_id, start) DO UPDATE SET
     ok = monitoring_breakerminute.ok + excluded.ok, fail = monitoring_breakerminute.fail + excluded.fail,
     rejected = monitoring_breakerminute.rejected + excluded.rejected
@@ -277,7 +278,7 @@ def force(service_id: int, mode: Mode | None, by: str, reason: str, seconds: flo
     """
 
     def step(shared: Shared) -> State | None:
-        until = shared.now + timedelta(seconds=seconds) if seconds else None
+        until = shared.now + timedelta(seconds=seconds) if seconds is not None else None
         override = Override(mode, by, reason, shared.now, until) if mode else None
         return machine.forced(shared.state, override, shared.now)
 

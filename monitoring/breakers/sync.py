@@ -8,6 +8,7 @@ committed, whatever transaction a caller is in. While the store is away it goes 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import os
@@ -18,13 +19,14 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+import psycopg
 import structlog
 from django.db import Error, connection, connections
 
 from monitoring.breakers import machine, store
 from monitoring.breakers.local import ASK_SECONDS, LocalBreaker
-from monitoring.breakers.machine import Mode
-from monitoring.breakers.policy import Ending
+from monitoring.breakers.machine import Fold, Mode
+from monitoring.breakers.policy import NEUTRAL, Ending
 from monitoring.breakers.store import Shared
 
 log = structlog.get_logger(__name__)
@@ -34,6 +36,10 @@ BUSY_SECONDS, QUIET_SECONDS = 0.25, 1.0
 RENEW_SECONDS = machine.LEASE / 3
 RETRY_SECONDS = 1.0
 """Between two tries while the store is away."""
+PATIENCE = "-c statement_timeout=5s -c lock_timeout=1s"
+"""For the thread's own connection: whoever holds a breaker's row for long must not keep all the others waiting."""
+AWAY = (Error, psycopg.Error, OSError)
+"""What is raised when the store does not answer; psycopg's own by what is read past Django."""
 
 
 @dataclass(eq=False, slots=True)
@@ -45,6 +51,9 @@ class _Job:
     ending: Ending | None = None
     done: threading.Event = field(default_factory=threading.Event)
     granted: bool | None = None
+    given_up: bool = False
+    """The caller waits no more."""
+    made_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -62,12 +71,11 @@ class Syncer:
     def __init__(self) -> None:
         self.breakers: dict[str, LocalBreaker] = {}
         self.heard_at = float("-inf")
-        self._lock = threading.Lock()
         self.forget()
 
     def forget(self) -> None:
-        """Without a thread: at first, and in a child after fork."""
-        self.heard_at = float("-inf")
+        """Without a thread: at first, and in a child after fork. What was heard last stays true."""
+        self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._running: dict[str, _Running] = {}
         self._thread: threading.Thread | None = None
@@ -107,13 +115,16 @@ class Syncer:
         """Ask for a trial's place: granted, refused, or (None) no answer in time."""
         job = _Job(local, token)
         self._submit(job)
-        return job.granted if job.done.wait(ASK_SECONDS) else None
+        job.done.wait(ASK_SECONDS)
+        with self._lock:  # either it is granted by now, or the thread sees that nobody waits
+            job.given_up = not job.done.is_set()
+        return None if job.given_up else job.granted
 
-    def end(self, local: LocalBreaker, token: str, ending: Ending) -> None:
-        """Tell how a trial ended; wait a moment until the store knows, so that the next call meets it."""
+    def end(self, local: LocalBreaker, token: str, ending: Ending) -> threading.Event:
+        """Tell how a trial ended; the event is set when the store knows, or is known to be away."""
         job = _Job(local, token, ending)
         self._submit(job)
-        job.done.wait(ASK_SECONDS)
+        return job.done
 
     def stop(self, seconds: float = 2.0) -> None:
         """Write what was counted and end the thread; a later call starts a new one."""
@@ -139,34 +150,36 @@ class Syncer:
 
     def _run(self) -> None:
         _own_connection()
-        next_round = 0.0
-        while not self._stopping:
+        last_round = float("-inf")
+        me = threading.current_thread()
+        while self._thread is me and not self._stopping:
             try:
-                self._wait(max(0.0, next_round - time.monotonic()))
+                called = self._connected and (self._woken or self._notified)
+                self._wait(0.0 if called else last_round + self._pause() - time.monotonic())
                 self._connect()
                 self._serve()
-                if self._woken or self._notified or time.monotonic() >= next_round:
+                if self._woken or self._notified or time.monotonic() >= last_round + self._pause():
                     self._woken = self._notified = False
+                    last_round = time.monotonic()
                     self.round()
-                next_round = time.monotonic() + self._pause()
-            except Error as problem:
+            except Exception as problem:
                 self._lost(problem)
-                next_round = time.monotonic() + RETRY_SECONDS
-            except Exception:
-                log.exception("breakers: a round failed")
-                next_round = time.monotonic() + RETRY_SECONDS
+                last_round = time.monotonic()
         self._finish()
 
     def _pause(self) -> float:
+        if not self._connected:
+            return RETRY_SECONDS
         pressing = self._running or any(local.pressing for local in list(self.breakers.values()))
         return BUSY_SECONDS if pressing else QUIET_SECONDS
 
     def _wait(self, seconds: float) -> None:
         """Until something rings, the store notifies, or the time is over."""
-        ears: list[int] = [self._ear.fileno()]
+        ears = select.poll()  # unlike select(), whatever the number of open files
+        ears.register(self._ear, select.POLLIN)
         if self._connected:
-            ears.append(connection.connection.fileno())
-        select.select(ears, [], [], seconds)
+            ears.register(connection.connection.fileno(), select.POLLIN)
+        ears.poll(max(0.0, seconds) * 1000)
         with contextlib.suppress(BlockingIOError):
             while self._ear.recv(4096):
                 pass
@@ -189,15 +202,23 @@ class Syncer:
         self._notified = True
 
     def _lost(self, problem: Exception) -> None:
-        if not self._reported:
+        if not isinstance(problem, AWAY):
+            log.error("breakers: a round failed", exc_info=problem)
+        elif not self._reported:
             log.warning("breakers: the store does not answer, going on alone", error=type(problem).__name__)
-        self._connected, self._reported = False, True
-        connection.close()
+            self._reported = True
+        self._connected = False
+        with contextlib.suppress(*AWAY):
+            connection.close()
         self._answer_without_store()
 
     def _answer_without_store(self) -> None:
-        while not self._jobs.empty():
-            self._jobs.get_nowait().done.set()
+        """Let nobody wait; how trials ended is told later, as long as somebody may want to know."""
+        waiting = [self._jobs.get_nowait() for _ in range(self._jobs.qsize())]
+        for job in waiting:
+            job.done.set()
+            if job.ending is not None and time.monotonic() - job.made_at < machine.LONGEST_TRIAL:
+                self._jobs.put(job)
 
     def round(self) -> None:
         """One step: write, read, act. Raises ``django.db.Error`` when the store does not answer."""
@@ -211,17 +232,19 @@ class Syncer:
                 local.stand_down(started)
         now = time.monotonic()
         for token, running in list(self._running.items()):
-            if now - running.started < machine.LONGEST_TRIAL and now - running.renewed > RENEW_SECONDS:
+            if now - running.started >= machine.LONGEST_TRIAL:
+                self._running.pop(token, None)
+            elif now - running.renewed > RENEW_SECONDS:
                 running.renewed = now
                 store.renew(running.service_id, token)
 
     def _flush(self, locals_: list[LocalBreaker]) -> None:
-        taken = [(local, one) for local in locals_ for one in local.take()]
+        rows = [one for local in locals_ for one in local.take()]
         try:
-            store.count([one for _local, one in taken])
-        except Error:
-            for local, one in taken:
-                local.give_back(one)
+            store.count(rows)
+        except Exception:
+            for local in locals_:
+                local.give_back()
             raise
 
     def _read(self, locals_: list[LocalBreaker]) -> None:
@@ -237,35 +260,54 @@ class Syncer:
         if shared.policy.policy == "counting":
             fold = local.take_fold()
             if fold.peak_floor or fold.delta:
-                new = store.add_to_score(shared.service_id, state.generation, fold)
-        elif state.mode is Mode.CLOSED and machine.crossed(shared.window, 0, shared.policy):
+                new = self._add_to_score(local, shared, fold)
+        elif state.mode is Mode.CLOSED and not state.override and machine.crossed(shared.window, 0, shared.policy):
             new = store.open_if_crossed(shared.service_id, state.generation)
         if _time_is_up(shared):
             new = store.sweep(shared.service_id) or new
         if new is not None:
             local.learn(new, time.monotonic())
 
+    def _add_to_score(self, local: LocalBreaker, shared: Shared, fold: Fold) -> Shared | None:
+        try:
+            return store.add_to_score(shared.service_id, shared.state.generation, fold)
+        except Exception:
+            local.give_fold_back(fold)
+            raise
+
     def _serve(self) -> None:
         while not self._jobs.empty():
             job = self._jobs.get_nowait()
             try:
-                self._do(job)
-            finally:
+                if job.ending is not None:
+                    self._end(job, job.ending)
+                elif not job.given_up:
+                    self._admit(job)
+            except Exception:
+                self._jobs.put(job)  # for _lost() to answer, or to tell later
+                raise
+            with self._lock:
                 job.done.set()
+            if job.granted and job.given_up:  # nobody makes this trial: it must not count as lost
+                self._end(job, NEUTRAL)
 
-    def _do(self, job: _Job) -> None:
+    def _admit(self, job: _Job) -> None:
         shared = job.local.shared
         if shared is None:
             return
-        if job.ending is not None:
-            self._running.pop(job.token, None)
-            new = store.end_trial(shared.service_id, job.token, job.ending, _me())
-        else:
-            new = store.admit(shared.service_id, job.token, _me())
-            job.granted = new is not None
-            if new is not None:
-                now = time.monotonic()
-                self._running[job.token] = _Running(shared.service_id, now, now)
+        new = store.admit(shared.service_id, job.token, _me())
+        job.granted = new is not None
+        if new is not None:
+            now = time.monotonic()
+            self._running[job.token] = _Running(shared.service_id, now, now)
+            job.local.learn(new, now)
+
+    def _end(self, job: _Job, ending: Ending) -> None:
+        known = self._running.get(job.token) or job.local.shared
+        if known is None:
+            return
+        new = store.end_trial(known.service_id, job.token, ending, _me())
+        self._running.pop(job.token, None)
         if new is not None:
             job.local.learn(new, time.monotonic())
 
@@ -273,9 +315,13 @@ class Syncer:
         try:
             self._connect()
             self._serve()
-            self._flush(list(self.breakers.values()))
-        except Error:
-            pass  # the store is away: what was counted in the last second is not worth waiting for
+            self.round()
+            self._flush(list(self.breakers.values()))  # of breakers that the round has made known
+            for token, running in self._running.items():  # nobody would tell how they ended
+                store.end_trial(running.service_id, token, NEUTRAL, _me())
+            self._running.clear()
+        except Exception as problem:  # the store is away: the last second is not worth waiting for
+            self._lost(problem)
         finally:
             self._answer_without_store()
             self._connected = False
@@ -296,7 +342,9 @@ def _own_connection() -> None:
     """Give this thread a connection outside the pool, which callers may have emptied."""
     own = connections.create_connection("default")
     own.settings_dict = copy.deepcopy(own.settings_dict)
-    own.settings_dict["OPTIONS"].pop("pool", None)
+    options = own.settings_dict["OPTIONS"]
+    options.pop("pool", None)
+    options["options"] = f"{options.get('options', '')} {PATIENCE}"
     own.settings_dict["CONN_MAX_AGE"] = None
     connections["default"] = own
 
@@ -304,8 +352,12 @@ def _own_connection() -> None:
 syncer = Syncer()
 
 
+def stop() -> None:
+    """Write what this process counted and end its thread: it stops."""
+    syncer.stop()
+
+
 def _after_fork() -> None:
-    syncer._lock = threading.Lock()
     known = bool(syncer.breakers)
     syncer.forget()
     for local in syncer.breakers.values():
@@ -315,3 +367,4 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(stop)  # the thread is a daemon, which would not be waited for

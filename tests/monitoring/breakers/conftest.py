@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from monitoring.breakers import guard, sync
+from monitoring.breakers import guard, local, sync
+from tests.monitoring.breakers.fakes import COUNTING, Clock, Process
 
 
 @pytest.fixture
@@ -20,3 +21,25 @@ def _empty() -> None:
     sync.syncer.breakers.clear()
     sync.syncer.forget()
     guard._plain.clear()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    for module in (local, guard):  # their own clock: event loops and locks go on by the real one
+        monkeypatch.setattr(module, "time", made)
+    return made
+
+
+@pytest.fixture
+def rolling(clock: Clock) -> Process:
+    made = Process(clock)
+    made.learn()
+    return made
+
+
+@pytest.fixture
+def counting(clock: Clock) -> Process:
+    made = Process(clock, COUNTING)
+    made.learn()
+    return made
