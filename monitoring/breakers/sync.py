@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 BUSY_SECONDS, QUIET_SECONDS = 0.25, 1.0
 """Between two rounds, while something fails or is not closed, and otherwise."""
+FULL_SECONDS = 5.0
+"""After so long a round reads every breaker, and not only those that something is wrong with: NOTIFY may be lost."""
 RENEW_SECONDS = machine.LEASE / 3
 RETRY_SECONDS = 1.0
 """Between two tries while the store is away."""
@@ -84,6 +86,7 @@ class Syncer:
         self._notified = True
         self._connected = False
         self._reported = False
+        self._full_at = float("-inf")
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
         self._ear.setblocking(False)
@@ -159,9 +162,9 @@ class Syncer:
                 self._connect()
                 self._serve()
                 if self._woken or self._notified or time.monotonic() >= last_round + self._pause():
-                    self._woken = self._notified = False
+                    full, self._woken, self._notified = self._notified, False, False
                     last_round = time.monotonic()
-                    self.round()
+                    self.round(full=full)
             except Exception as problem:
                 self._lost(problem)
                 last_round = time.monotonic()
@@ -220,13 +223,19 @@ class Syncer:
             if job.ending is not None and time.monotonic() - job.made_at < machine.LONGEST_TRIAL:
                 self._jobs.put(job)
 
-    def round(self) -> None:
-        """One step: write, read, act. Raises ``django.db.Error`` when the store does not answer."""
+    def round(self, *, full: bool = True) -> None:
+        """One step: write, read, act. Raises ``django.db.Error`` when the store does not answer.
+
+        Not ``full``: read only those that something is wrong with, of perhaps thousands.
+        """
         started = time.monotonic()
         locals_ = list(self.breakers.values())
-        self._flush(locals_)
-        self._read(locals_)
-        for local in locals_:
+        failing = self._flush(locals_)
+        wrong = [local for local in locals_ if local in failing or local.pressing or local.shared is None]
+        if full or started >= self._full_at + FULL_SECONDS:
+            self._full_at, wrong = started, locals_
+        self._read(wrong)
+        for local in wrong:
             if local.shared is not None:
                 self._act(local, local.shared)
                 local.stand_down(started)
@@ -238,14 +247,16 @@ class Syncer:
                 running.renewed = now
                 store.renew(running.service_id, token)
 
-    def _flush(self, locals_: list[LocalBreaker]) -> None:
-        rows = [one for local in locals_ for one in local.take()]
+    def _flush(self, locals_: list[LocalBreaker]) -> set[LocalBreaker]:
+        """Write what was counted; return the breakers of which calls failed."""
+        taken = [(local, one) for local in locals_ for one in local.take()]
         try:
-            store.count(rows)
+            store.count([one for _local, one in taken])
         except Exception:
             for local in locals_:
                 local.give_back()
             raise
+        return {local for local, one in taken if one.counts.fail}
 
     def _read(self, locals_: list[LocalBreaker]) -> None:
         found = store.read([local.name for local in locals_])
