@@ -10,9 +10,16 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from monitoring import overview, selfwatch
+from monitoring.breakers import reads
 from wsmon import __version__
 
-NAV = (("overview", "Overview", "activity"), ("changes", "Changes", "history"))
+NAV = (
+    ("overview", "Overview", "activity"),
+    ("breakers", "Breakers", "bolt"),
+    ("changes", "Changes", "history"),
+)
+UNDER = {"breaker-transitions": "breakers", "breaker-act": "breakers"}
+"""Pages that belong to one of the navigation."""
 THEMES = (("system", "System"), ("light", "Light"), ("dark", "Dark"))
 
 
@@ -20,6 +27,7 @@ THEMES = (("system", "System"), ("light", "Light"), ("dark", "Dark"))
 class NavItem:
     """One page in the navigation."""
 
+    name: str
     href: str
     label: str
     icon: str
@@ -53,13 +61,18 @@ class Page:
     def nav(self) -> list[NavItem]:
         """The pages that exist, the present one marked."""
         match = self._request.resolver_match
-        here = match.url_name if match else None
-        return [NavItem(reverse(name), label, icon, name == here) for name, label, icon in NAV]
+        here = UNDER.get(match.url_name or "", match.url_name) if match else None
+        return [NavItem(name, reverse(name), label, icon, name == here) for name, label, icon in NAV]
 
     @cached_property
     def overall(self) -> overview.Overall:
         """The overall state for the header."""
         return overview.overall()
+
+    @cached_property
+    def not_closed(self) -> int:
+        """How many breakers let no call through, for the navigation."""
+        return reads.not_closed()
 
     @cached_property
     def selfwatch(self) -> selfwatch.SelfWatch:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from django.template.loader import render_to_string
 
 from monitoring import overview, panels, selfwatch
+from monitoring.breakers import reads
 from monitoring.overview import Overall, ServiceView
 from wsmon.vocabulary import Criticality, Status
 
@@ -79,4 +80,5 @@ def _summary(overall: Overall) -> dict[str, str]:
         "overall": render_to_string("_shared/overall.html", {"overall": overall}),
         "answers": render_to_string("monitoring/_answers.html", {"answers": panels.answers(overall)}),
         "changes": render_to_string("monitoring/_last_hour.html", {"changes": panels.last_hour()}),
+        "not-closed": render_to_string("_shared/not_closed.html", {"number": reads.not_closed()}),
     }

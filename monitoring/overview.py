@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from django.utils import timezone
 import providers
 from monitoring import history, maintenance
 from monitoring.advice import advice
+from monitoring.breakers import glance
+from monitoring.breakers.glance import Glance
 from monitoring.history import Strip
 from monitoring.models import CheckState, MaintenanceWindow, Service, ServiceSummary
 from monitoring.periods import PERIODS, SLOTS, Period
@@ -107,6 +109,8 @@ class ServiceView:
     p95_ms: float | None
     maintenance: MaintenanceWindow | None
     advice: str
+    breaker: Glance | None = None
+    """Its breaker, while that is not closed."""
 
     @property
     def response_ms(self) -> float | None:
@@ -196,11 +200,13 @@ def views(service_ids: Sequence[int], period: str = "24h") -> list[ServiceView]:
     summaries = {row.service_id: row for row in ServiceSummary.objects.filter(service__in=services, period=period)}
     # Judged once, not once per service: following a recurrence is dear.
     windows = maintenance.in_force(maintenance.relevant(now), now)
-    return [
+    breakers = glance.of(services)
+    found = [
         _view(services[key], checks[key], summaries.get(key), PERIODS[period], windows, now)
         for key in service_ids
         if key in services
     ]
+    return [replace(one, breaker=breakers[one.id]) if one.id in breakers else one for one in found]
 
 
 def ordered(services: QuerySet[Service]) -> QuerySet[Service]:

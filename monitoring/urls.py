@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from django.urls import path
 
-from monitoring.views import actions, overview, service
+from monitoring.views import actions, breakers, overview, service
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
     path("wall/", overview.wall, name="wall"),
     path("changes/", overview.changes, name="changes"),
+    path("breakers/", breakers.breakers, name="breakers"),
+    path("breakers/transitions/", breakers.transitions, name="breaker-transitions"),
+    path("breakers/<slug:slug>/<slug:action>/", breakers.act, name="breaker-act"),
     path("services/<slug:slug>/", service.service, name="service"),
     path("services/<slug:slug>/live/", service.live, name="service-live"),
     path("services/<slug:slug>/series.json", service.series, name="service-series"),

@@ -14,9 +14,11 @@ from django.utils import timezone
 
 import providers
 from monitoring import history, maintenance
+from monitoring.breakers import reads
 from monitoring.models import Credential, MaintenanceWindow, StateChange
 from monitoring.overview import CheckView, ServiceView
 from monitoring.probing import VENDOR_KINDS
+from monitoring.views.breakerrows import Row, Step, steps
 from monitoring.views.forms import TIMEOUT_MS, MaintenanceForm, PauseForm
 from monitoring.views.params import Choice, Params
 from monitoring.views.servicechart import Chart
@@ -181,6 +183,17 @@ class ServicePage:
     def windows(self) -> list[MaintenanceWindow]:
         """Maintenance windows that hold for this service now or later."""
         return maintenance.of_service(maintenance.relevant(timezone.now()), self.service.id)
+
+    @cached_property
+    def breaker(self) -> Row | None:
+        """The service's breaker; None when the service was removed this moment."""
+        found = reads.view(self.service.slug)
+        return Row(found, "service") if found else None
+
+    @cached_property
+    def breaker_steps(self) -> list[Step]:
+        """The breaker's newest transitions."""
+        return steps(reads.transitions(self.service.slug, limit=TIMELINE))
 
     # tests and details -----------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@
     ".": density,
     "?": () => document.getElementById("keys")?.showModal(),
     "g o": () => location.assign("/"),
+    "g b": () => location.assign("/breakers/"),
     "g c": () => location.assign("/changes/"),
   };
 

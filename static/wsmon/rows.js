@@ -39,6 +39,7 @@
     const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
     old.replaceWith(fresh);
     htmx.process(fresh);
+    wsmon.writeTimes();
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   });
 
@@ -94,6 +95,15 @@
     }, box.classList.contains("wall-grid") ? Math.min(wait, 300) : wait);
   }
   wsmon.refetch = refetch;
+
+  /* Somebody may have begun to use the list while it was on its way: a test's result would get lost. */
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { requestConfig, target } = event.detail;
+    if (target?.id !== "list" || requestConfig.elt !== target) return;
+    if (!busy() && !target.querySelector(".htmx-request")) return;
+    event.detail.shouldSwap = false;
+    refetch(1000);
+  });
 
   /* A service's first results find dashes where numbers will be. */
   const EMPTY_SPARK = '<svg class="ws-spark" viewBox="0 0 96 24" preserveAspectRatio="none" role="img" data-ms=""><title></title><path class="ar"/><polyline class="ln"/><circle class="pt" r="2"/></svg>';

@@ -41,10 +41,19 @@
     if (source.serviceAttached) return;
     source.serviceAttached = true;
     source.addEventListener(`svc-${service}`, () => refresh(100));
+    source.addEventListener("breakers", (event) => {
+      const { ids } = JSON.parse(event.data);
+      if (!ids.length || ids.includes(Number(service))) refresh(100);
+    });
     source.addEventListener("tick", (event) => {
       if (service in JSON.parse(event.data).services) refresh(TABLE_EVERY - (Date.now() - fetchedAt));
     });
   }
+  /* The checks of a breaker that is not closed wait, so no result brings its numbers. */
+  setInterval(() => {
+    const waits = document.querySelector(".brk-card:not([data-s=CLOSED])");
+    if (waits && !document.hidden && Date.now() - fetchedAt >= TABLE_EVERY) refresh(0);
+  }, TABLE_EVERY);
   if (wsmon.live) attach(wsmon.live);
   document.addEventListener("htmx:sseOpen", (event) => attach(event.detail.source));
   document.body.addEventListener("resync", () => { chartAt = 0; refresh(0); });

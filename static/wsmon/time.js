@@ -1,5 +1,5 @@
-/* Counts relative times on, once a second: <time data-ago> "3 s ago", <time data-for> "1 h 10 min".
-   The words are the same as in monitoring/templatetags/wsmon_ui.py. */
+/* Counts relative times on, once a second: <time data-ago> "3 s ago", <time data-for> "1 h 10 min", and
+   deadlines down: <time data-in> "in 12 s", "due now". The words are the same as in monitoring/templatetags/wsmon_ui.py. */
 (() => {
   "use strict";
   const wsmon = (window.wsmon = window.wsmon || {});
@@ -45,13 +45,27 @@
     write(element);
   };
 
+  wsmon.left = (when) => Math.max(0, Math.ceil((Number(when) - wsmon.now()) / 1000));
+
+  function down(element) {
+    const left = wsmon.left(Date.parse(element.dateTime));
+    const text = left < 1 ? "due now" : `in ${left < 120 ? `${left} s` : span(left)}`;
+    if (element.textContent !== text) element.textContent = text;
+  }
+
   function write(element) {
     const seconds = Math.max(0, Math.floor((wsmon.now() - Date.parse(element.dateTime)) / 1000));
     const text = "for" in element.dataset ? span(seconds) : seconds < 1 ? "now" : `${coarse(seconds)} ago`;
     if (element.textContent !== text) element.textContent = text;
   }
 
-  wsmon.writeTimes = () => document.querySelectorAll("time[data-ago], time[data-for]").forEach(write);
+  wsmon.writeTimes = () => {
+    document.querySelectorAll("time[data-ago], time[data-for]").forEach(write);
+    document.querySelectorAll("time[data-in]").forEach(down);
+  };
+  wsmon.writeTimes();
+  document.addEventListener("htmx:afterSwap", () => wsmon.writeTimes());
+  document.addEventListener("htmx:oobAfterSwap", () => wsmon.writeTimes());
   setInterval(() => {
     if (!document.hidden) wsmon.writeTimes();
   }, 1000);
