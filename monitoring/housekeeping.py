@@ -12,10 +12,13 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import Error, connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from monitoring import actions, summaries
+from monitoring.breakers import store
 from monitoring.models import (
+    Breaker,
     BreakerMinute,
     BreakerTransition,
     Check,
@@ -50,6 +53,7 @@ def run() -> None:
     """Every step; one that fails does not stop the others."""
     steps: list[Callable[[], object]] = [
         actions.resume_expired,
+        sweep_breakers,
         make_partitions,
         drop_old_results,
         drop_old_rollups,
@@ -108,6 +112,13 @@ def drop_old_changes(now: datetime | None = None) -> int:
     """Delete state changes older than ``CHANGE_DAYS``; return how many."""
     oldest = (now or timezone.now()) - timedelta(days=CHANGE_DAYS)
     return StateChange.objects.filter(at__lt=oldest).delete()[0]
+
+
+def sweep_breakers() -> int:
+    """End forces that are over and trials that were lost, of breakers that no process uses just now; how many."""
+    over = Q(forced_until__lte=timezone.now()) | ~Q(trials=[])
+    ids = Breaker.objects.filter(over, service__archived_at=None).values_list("service_id", flat=True)
+    return sum(store.sweep(service_id) is not None for service_id in ids)
 
 
 def drop_old_breaker_counts() -> int:

@@ -195,7 +195,9 @@ def not_closed() -> int:
     with connection.cursor() as cursor:
         cursor.execute("""
             SELECT count(*) FROM circuit_breaker_status b JOIN monitoring_service v ON v.id = b.service_id
-            WHERE v.archived_at IS NULL AND b.forced <> 'CLOSED' AND (b.forced = 'OPEN' OR b.state <> 'CLOSED')
+            WHERE v.archived_at IS NULL AND 'CLOSED' <> CASE
+                WHEN b.forced <> '' AND (b.forced_until IS NULL OR b.forced_until > now()) THEN b.forced
+                ELSE b.state END
         """)
         return int(cursor.fetchone()[0])
 

@@ -11,6 +11,8 @@ from django.db.models import Count
 from django.utils import timezone
 
 from monitoring import housekeeping, tasks
+from monitoring.breakers import reads, store
+from monitoring.breakers.machine import Mode
 from monitoring.housekeeping import (
     CHANGE_DAYS,
     LEVEL_DAYS,
@@ -21,6 +23,7 @@ from monitoring.housekeeping import (
     make_partitions,
 )
 from monitoring.models import (
+    Breaker,
     BreakerMinute,
     BreakerSlot,
     BreakerTransition,
@@ -284,3 +287,18 @@ def test_what_breakers_counted_is_dropped_when_nothing_looks_at_it_any_more():
     kept = BreakerSlot.objects.values_list("service").annotate(Count("start"))
     assert dict(kept) == {usual.id: 1, patient.id: 2}
     assert (BreakerMinute.objects.count(), BreakerTransition.objects.count()) == (2, 2)
+
+
+@pytest.mark.django_db
+def test_a_force_that_is_over_ends_though_nobody_calls():
+    forced, lost, fine = make_service(), make_service(), make_service()
+    for service in (forced, fine):
+        store.force(service.id, Mode.OPEN, "ann", "moving house", 3600)
+    Breaker.objects.filter(service=forced).update(forced_until=timezone.now() - timedelta(seconds=1))
+    before = (timezone.now() - timedelta(seconds=1)).isoformat()
+    trials = [{"token": "x", "until": before, "by": "a"}]
+    Breaker.objects.create(service=lost, state="HALF_OPEN", opened_at=timezone.now(), trials=trials, generation=2)
+    assert reads.not_closed() == 2, "the force that is over does not count"
+    assert housekeeping.sweep_breakers() == 2
+    found = {row.service_id: (row.forced, row.state) for row in Breaker.objects.all()}
+    assert found == {forced.id: ("", "CLOSED"), lost.id: ("", "OPEN"), fine.id: ("OPEN", "CLOSED")}
