@@ -17,13 +17,17 @@ TOKEN = "demo-bootstrap-token-for-this-test-0001"
 pytestmark = pytest.mark.stack
 
 
+def ask(stack: Stack, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    return requests.get(f"{stack.url}/api/admin/{path}", headers=headers, timeout=10).json()
+
+
 def statuses(stack: Stack) -> dict[str, str]:
-    answer: Any = requests.get(
-        f"{stack.url}/api/admin/integrations/health",
-        headers={"Authorization": f"Bearer {TOKEN}"},
-        timeout=10,
-    ).json()
-    return {service["service"]: service["status"] for service in answer["services"]}
+    return {one["service"]: one["status"] for one in ask(stack, "integrations/health")["services"]}
+
+
+def breakers(stack: Stack) -> dict[str, str]:
+    return {one["service"]: one["state"] for one in ask(stack, "circuit-breakers/status")["breakers"]}
 
 
 def test_within_a_minute_it_shows_everything_and_then_it_recovers(make_stack: Callable[..., Stack]) -> None:
@@ -41,11 +45,16 @@ def test_within_a_minute_it_shows_everything_and_then_it_recovers(make_stack: Ca
     eventually(everything, f"one service in each state, seen {seen}", within=60)
     control = re.search(r"stand-in vendors on (http://127\.0\.0\.1:\d+)", stack.output())
     assert control, stack.output()
+    requests.post(f"{control[1]}/control", json={"vendor": "resend", "behaviour": "fail"}, timeout=5)
+    eventually(lambda: breakers(stack)["resend"] == "OPEN", "resend's breaker opens", within=30)
     for vendor in ("resend", "twilio"):
         said = requests.post(f"{control[1]}/control", json={"vendor": vendor, "behaviour": "well"}, timeout=5)
         assert said.status_code == 200
     eventually(lambda: statuses(stack)["resend"] == "healthy", "resend recovers", within=40)
     eventually(lambda: statuses(stack)["twilio"] == "healthy", "twilio recovers", within=40)
+    eventually(lambda: breakers(stack)["resend"] == "CLOSED", "resend's breaker closes", within=40)
+    seen_by_calls = {one["service"]: one["calls"] for one in ask(stack, "circuit-breakers/metrics")["breakers"]}
+    assert seen_by_calls["stripe"] > 30, "the application's calls are counted"
     assert statuses(stack)["whatsapp"] == "not_configured"
     assert statuses(stack)["old-site"] == "paused"
     assert "sk_live" not in stack.output()
