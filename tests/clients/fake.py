@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -71,7 +72,8 @@ class Fake:
     def cut_streams(self) -> None:
         with self._lock:
             for handler in self._streams:
-                handler.connection.shutdown(2)
+                with contextlib.suppress(OSError):  # it has gone away by itself
+                    handler.connection.shutdown(2)
             self._streams.clear()
 
     @property
@@ -184,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _outcomes(self, name: str, body: dict[str, Any]) -> None:
         self.wsmon.reports.append((name, body))
         trial = body.get("trial")
-        if trial and body["outcomes"][0].get("status") != 499:
+        if trial and body["outcomes"] and body["outcomes"][0].get("status") != 499:
             state = ("CLOSED", None) if body["outcomes"][0]["ok"] else ("OPEN", 60.0)
             self.wsmon.say(name, *state)
         item = self.wsmon.items[name]

@@ -124,7 +124,7 @@ class TestClosed:
         owner.close(5)  # so that nobody else wants the lock
         with monkeypatch.context() as nothing:
             nothing.setattr(stripe._local, "lock", None)
-            nothing.setattr(owner, "_ring", None)
+            nothing.setattr(owner, "_jobs", None)
             assert [stripe.call(fine) for _ in range(100)] == ["fine"] * 100
         assert stripe._local.era.take() == 100
 
@@ -188,7 +188,6 @@ class TestClosed:
         stripe.call(fine)
         eventually(lambda: wsmon.count("stripe", ok=True) == 1, "they are told")
         assert wsmon.count("stripe", ok=False) >= 1
-        assert [one for one in wsmon.outcomes("stripe") if not one["ok"]][-1]["duration_ms"] >= 30
 
     def test_counting_is_told_in_the_order_of_the_calls(self, wsmon: Fake, stripe: Guard) -> None:
         hear(wsmon, stripe, policy="counting")
@@ -277,7 +276,7 @@ class TestOpen:
 
     def test_a_breaker_first_asked_for_later_is_open_at_once(self, wsmon: Fake, stripe: Guard) -> None:
         wsmon.say("github", "OPEN", 30)
-        eventually(lambda: "github" in stripe._local.owner._words, "it is heard")
+        eventually(lambda: "github" in stripe._local.owner._locals, "it is heard")
         eventually(lambda: stripe._local.owner("github").is_open, "it is open")
 
     def test_forced_open_lets_nothing_through_until_it_is_over(self, wsmon: Fake, stripe: Guard) -> None:
@@ -354,7 +353,7 @@ class TestTrials:
             stripe.call(fine)
         assert refused.value.retry_in > 50
         ((_name, body),) = [one for one in wsmon.reports if "trial" in one[1]]
-        assert body["outcomes"] == [{"ok": False, "duration_ms": pytest.approx(0, abs=50), "count": 1, "status": 500}]
+        assert body["outcomes"] == [{"ok": False, "count": 1, "status": 500}]
 
     def test_one_that_is_not_granted_is_refused_and_not_asked_for_again_at_once(
         self, wsmon: Fake, stripe: Guard
@@ -371,11 +370,11 @@ class TestTrials:
         with pytest.raises(KeyboardInterrupt):
             stripe.call(interrupted)
         ((_name, body),) = [one for one in wsmon.reports if "trial" in one[1]]
-        assert (body["trial"], body["outcomes"][0]["status"]) == ("trial-1", 499)
+        assert (body["trial"], body["outcomes"]) == ("trial-1", [])
 
     def test_a_long_one_is_renewed(self, wsmon: Fake, stripe: Guard) -> None:
         hear(wsmon, stripe, "OPEN", 0)
-        stripe.call(time.sleep, 4)
+        stripe.call(time.sleep, 5)
         assert wsmon.trial_asks == [("stripe", {}), ("stripe", {"trial": "trial-1"})]
 
     def test_a_coroutine_does_not_block_its_loop(self, wsmon: Fake, stripe: Guard) -> None:
@@ -410,7 +409,7 @@ class TestTrials:
         wsmon.hang.clear()
         wsmon.released.set()
         eventually(lambda: any("trial" in body for _name, body in wsmon.reports), "it is given back")
-        assert wsmon.outcomes("stripe")[-1]["status"] == 499
+        assert wsmon.outcomes("stripe") == []
 
 
 # Without wsmon -----------------------------------------------------------------------------------
@@ -505,10 +504,11 @@ class TestAway:
         hear(wsmon, stripe)
         assert not stripe.is_open
 
-    def test_a_stream_without_a_byte_is_dead(self, wsmon: Fake, stripe: Guard) -> None:
-        opened = stripe._local.owner._stream
-        assert opened is not None
-        opened.dead_at = 0.0
+    def test_a_stream_without_a_byte_is_dead(
+        self, wsmon: Fake, stripe: Guard, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(wsmon_breaker, "SILENCE", 0.1)
+        wsmon.cut_streams()
         eventually(lambda: wsmon.streams >= 2, "another stream")
 
     def test_a_wrong_token_leaves_it_alone(self, wsmon: Fake, connect: Callable[..., Breakers]) -> None:
