@@ -83,8 +83,20 @@ def leave_no_results(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     request.getfixturevalue("transactional_db")
     yield
+    forget_breakers()
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE service_health_metrics")
+
+
+def forget_breakers() -> None:
+    """End the thread that keeps this process's breakers in step with the store, and forget them."""
+    from monitoring.breakers import guard, sync  # noqa: PLC0415  needs Django set up
+
+    if sync.syncer.breakers:
+        sync.syncer.stop()
+        sync.syncer.breakers.clear()
+        sync.syncer.forget()
+        guard._plain.clear()
 
 
 @pytest.fixture

@@ -5,22 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from monitoring.breakers import guard, local, sync
+from tests.conftest import forget_breakers
 from tests.monitoring.breakers.fakes import COUNTING, Clock, Process
 
 
 @pytest.fixture
 def syncer() -> Iterator[sync.Syncer]:
     """This process's syncer, empty at first and stopped at the end. Needs committed rows: ``transaction=True``."""
-    _empty()
+    forget_breakers()
     yield sync.syncer
-    _empty()
-
-
-def _empty() -> None:
-    sync.syncer.stop()
-    sync.syncer.breakers.clear()
-    sync.syncer.forget()
-    guard._plain.clear()
+    forget_breakers()
 
 
 @pytest.fixture
