@@ -37,10 +37,10 @@ def main() -> int:
     """Run until a signal comes; the exit code."""
     stand_ins = vendors.start()
     prepare(stand_ins.environment())
-    traffic = Traffic(stand_ins.environment())
+    address = Address.parse(os.environ.get("WSMON_BIND") or "127.0.0.1:8000")
+    traffic = Traffic(stand_ins.environment(), address.url)
     entry.say(f"stand-in vendors on {stand_ins.url} play the story in demo/script.py")
-    alone = Address.parse(os.environ.get("WSMON_BIND") or "127.0.0.1:8000").is_loopback
-    if alone and os.environ.setdefault("WSMON_ADMIN_PASSWORD", PASSWORD) == PASSWORD:
+    if address.is_loopback and os.environ.setdefault("WSMON_ADMIN_PASSWORD", PASSWORD) == PASSWORD:
         entry.say(f"sign in as admin, password {PASSWORD}")
     try:
         return entry.main(["manage.py", "run"])

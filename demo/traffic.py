@@ -39,9 +39,10 @@ def customers(environment: Mapping[str, str]) -> list[Customer]:
 
 
 class Traffic:
-    """The application's threads, two for each kind of call; they begin when wsmon is there."""
+    """The application's threads, two for each kind of call; they begin when wsmon (its URL) is there."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], wsmon: str) -> None:
+        self._wsmon = wsmon
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._call_on, args=(customer,), name=f"traffic-{customer.service}", daemon=True)
@@ -55,9 +56,17 @@ class Traffic:
         """End the calls; returns at once."""
         self._stopping.set()
 
+    def _is_up(self) -> bool:
+        from wsmon.http import HttpError, http_client  # noqa: PLC0415  needs Django set up
+
+        try:
+            return http_client().get(f"{self._wsmon}healthz", timeout=PATIENCE).ok
+        except HttpError:
+            return False
+
     def _call_on(self, customer: Customer) -> None:
-        while not apps.ready:
-            if self._stopping.wait(0.1):
+        while not (apps.ready and self._is_up()):
+            if self._stopping.wait(0.2):
                 return
         from monitoring.breakers import CircuitOpen, breaker  # noqa: PLC0415  needs Django set up
         from wsmon.http import HttpError, http_client  # noqa: PLC0415

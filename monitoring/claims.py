@@ -41,15 +41,17 @@ _LATEST = "now() + make_interval(secs => c.interval * 2 + 60)"
 _LANE = "CASE WHEN v.provider = ANY(%(generic)s) THEN 'service:' || v.id ELSE v.provider END"
 
 # While a service's breaker is not closed its checks wait, but for one at a time once a trial is due: the
-# worst, so that a check that works cannot close a breaker that another one opened. A person's word (forced)
-# holds no probe back, nor does a breaker hold what is no call to the service.
+# one that failed last, so that a check that works cannot close a breaker that another one opened, and that what
+# failed is confirmed by the next trial. A person's word (forced) holds no probe back, nor does a breaker hold what
+# is no call to the service.
 _HELD = "b.state <> 'CLOSED' AND b.forced = '' AND NOT c.kind = ANY(%(no_calls)s)"
 _TRIAL_DUE = """
     jsonb_array_length(b.trials) = 0 AND coalesce(b.not_before, '-infinity') <= now()
     AND b.opened_at + make_interval(secs => b.open_for * coalesce((SELECT factor FROM monitoring_recoveryfactor), 1))
         <= now()
 """
-_WORST_FIRST = "CASE s.status WHEN 'critical' THEN 0 WHEN 'error' THEN 1 WHEN 'degraded' THEN 2 ELSE 3 END"
+_WORST_FIRST = """CASE coalesce(nullif(s.outcome, ''), s.status)
+    WHEN 'critical' THEN 0 WHEN 'error' THEN 1 WHEN 'degraded' THEN 2 ELSE 3 END"""
 
 # Between the first look and the lock somebody else may have claimed a row: then PostgreSQL asks the
 # conditions of `locked` again of the row as it is now. They are about the row itself and nothing else, so

@@ -78,6 +78,12 @@ class TestClaims:
         hold(service, **fields)
         assert claimed() == expected
 
+    def test_the_trial_is_made_with_the_check_that_failed_last(self, service: Service):
+        hold(service, open_for=5)
+        CheckState.objects.filter(check_ref__name="one").update(outcome="healthy", status="critical")
+        CheckState.objects.filter(check_ref__name="two").update(outcome="critical", status="healthy")
+        assert claimed() == self.held | {"two"}
+
     def test_a_critical_day_lets_the_trial_come_sooner(self, service: Service):
         hold(service, open_for=15)
         assert claimed() == self.held
