@@ -36,6 +36,9 @@ BY_CATEGORY: dict[str, str] = {
 HEARTBEAT = "The job was late or said that it failed: look at the job, then at its way to wsmon."
 """Whatever the category: nothing was probed, wsmon was called, or not."""
 
+HELD = "Its breaker refuses calls until a trial succeeds. Wait, or use another way meanwhile."
+"""Whatever its checks last found: they worked, or have not failed often enough yet."""
+
 SLOW = "It works, too slowly. Wait, or use another way meanwhile."
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 import providers
 from monitoring import history, maintenance
-from monitoring.advice import advice
+from monitoring.advice import HELD, advice
 from monitoring.breakers import glance
 from monitoring.breakers.glance import Glance
 from monitoring.history import Strip
@@ -24,7 +24,7 @@ from monitoring.models import CheckState, MaintenanceWindow, Service, ServiceSum
 from monitoring.periods import PERIODS, SLOTS, Period
 from monitoring.statuses import is_paused
 from monitoring.verdict import overall_status
-from wsmon.vocabulary import Criticality, Status
+from wsmon.vocabulary import Category, Criticality, Status
 
 URGENCY = (
     Status.CRITICAL,
@@ -265,6 +265,8 @@ def _view(
     # The last outcome explains the status only while it agrees with it: a check that recovers says so
     # before its recovery is confirmed.
     explained = main is not None and status in UNHEALTHY and main.status == status == main.outcome
+    missing = sorted({name for check in checks for name in check.missing})
+    held = status is Status.DEGRADED and all(check.status not in UNHEALTHY for check in checks)  # by its breaker
     return ServiceView(
         id=service.id,
         slug=service.slug,
@@ -275,7 +277,7 @@ def _view(
         status=status,
         since=service.status_since,
         reason=f"{main.name}: {main.message}" if explained and main and main.message else service.reason,
-        category=main.category if explained and main else "",
+        category=Category.BREAKER_OPEN.value if held else main.category if explained and main else "",
         checks=checks,
         main=main,
         bar=_bar(summary, period, now),
@@ -283,9 +285,7 @@ def _view(
         p50_ms=summary.p50_ms if summary else None,
         p95_ms=summary.p95_ms if summary else None,
         maintenance=next(iter(maintenance.of_service(windows, service.id)), None),
-        advice=advice(
-            status, main if explained else None, sorted({name for check in checks for name in check.missing})
-        ),
+        advice=HELD if held else advice(status, main if explained else None, missing),
     )
 
 

@@ -8,13 +8,16 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from monitoring import actions, maintenance, overview, summaries
+from monitoring import actions, maintenance, overview, store, summaries
+from monitoring.advice import HELD
+from monitoring.breakers import store as breakers
+from monitoring.breakers.machine import Mode
 from monitoring.models import Check, CheckState, MaintenanceWindow, Service
 from monitoring.overview import Filter, main_check, overall, page, view, views
 from monitoring.periods import PERIODS
-from tests.monitoring.factories import make_check, make_service
+from tests.monitoring.factories import finished, make_check, make_service, outcome
 from wsmon.audit import Actor
-from wsmon.vocabulary import Status
+from wsmon.vocabulary import Category, Status
 
 pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
@@ -383,6 +386,20 @@ class TestServiceView:
         found = view("old")
         assert found is not None
         assert found.provider_label == "no_such_vendor"
+
+    def test_one_held_by_its_breaker_says_so(self):
+        service = make_service("held")
+        check = make_check(service, confirm_down=1)
+        store.settle([finished(check)])
+        breakers.force(service.id, Mode.OPEN, "ann", "moving house", None)
+        found = view("held")
+        assert found is not None
+        assert (found.status, found.category, found.advice) == ("degraded", "BREAKER_OPEN", HELD)
+        assert found.reason == "its breaker is open: moving house"
+        store.settle([finished(check, outcome("degraded", category=Category.RATE_LIMITED))])
+        found = view("held")
+        assert found is not None
+        assert (found.category, found.advice == HELD) == ("RATE_LIMITED", False), "a check's own trouble says more"
 
     def test_archived_ones_are_not_shown(self):
         gone = make_service("gone", archived_at=timezone.now())
