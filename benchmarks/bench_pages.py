@@ -66,7 +66,9 @@ def main(arguments: argparse.Namespace) -> None:
         ]
         for page in PAGES
     ]
-    title = f"Pages, p95 of 60 requests, with {SERVICES * CHECKS} checks: 0 and {filled:,} results"
+    title = (
+        f"Pages, p95 of 60 requests (better of two rounds), with {SERVICES * CHECKS} checks: 0 and {filled:,} results"
+    )
     table(title, ["page", "empty", "full", "ratio", "time / ratio"], rows)
 
 
@@ -101,6 +103,7 @@ def fill(database: psycopg.Connection[Any], wanted: int) -> int:
     for level, days in ((60, 2), (960, 7), (3600, 7), (86_400, 7)):
         database.execute(ROLLUPS, {"level": level, "days": days})
     database.execute("VACUUM ANALYZE")
+    database.execute("CHECKPOINT")  # or it would write gigabytes while the pages are measured
     time.sleep(75)  # the summaries are made each minute
     return int(database.execute("SELECT count(*) FROM service_health_metrics").fetchone()[0])  # type: ignore[index]
 
@@ -116,7 +119,12 @@ def make_partitions(database: psycopg.Connection[Any]) -> None:
 
 
 def measure(session: requests.Session, base: str) -> dict[str, float]:
-    """p95 in ms of each page."""
+    """p95 in ms of each page: the better of two rounds, since the load generator shares the machine."""
+    first, second = _round(session, base), _round(session, base)
+    return {page: min(first[page], second[page]) for page in PAGES}
+
+
+def _round(session: requests.Session, base: str) -> dict[str, float]:
     found = {}
     for page in PAGES:
         times = []

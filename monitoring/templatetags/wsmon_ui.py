@@ -73,6 +73,7 @@ def icon(name: str, size: str = "") -> SafeString:
 
 
 @register.simple_tag
+@lru_cache(maxsize=256)
 def status_text(status: str, word: str = "") -> SafeString:
     """Glyph and word, for rows and tables."""
     return format_html(
