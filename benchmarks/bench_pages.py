@@ -19,11 +19,13 @@ PAGES = (
     "/?state=unhealthy&period=7d",
     "/wall/",
     "/changes/",
+    "/breakers/",
     "/services/s1/",
     "/services/s1/series.json?period=24h",
     "/services/s1/results/",
     "/api/admin/integrations/health?detailed=true",
     "/api/admin/integrations/status?timeframe=24h&include_metrics=true",
+    "/api/admin/circuit-breakers/status",
 )
 
 # Results of the last days, evenly spread over the checks, 1% of them critical and 2% degraded.
@@ -103,7 +105,9 @@ def fill(database: psycopg.Connection[Any], wanted: int) -> int:
     for level, days in ((60, 2), (960, 7), (3600, 7), (86_400, 7)):
         database.execute(ROLLUPS, {"level": level, "days": days})
     database.execute("VACUUM ANALYZE")
-    database.execute("CHECKPOINT")  # or it would write gigabytes while the pages are measured
+    # Or it would write gigabytes while the pages are measured. Only its own account may ask for that.
+    with psycopg.connect(host=database.info.host, dbname="wsmon", user="postgres", autocommit=True) as superuser:
+        superuser.execute("CHECKPOINT")
     time.sleep(75)  # the summaries are made each minute
     return int(database.execute("SELECT count(*) FROM service_health_metrics").fetchone()[0])  # type: ignore[index]
 
