@@ -166,8 +166,14 @@ class Stack:
     def login(self) -> requests.Session:
         """A browser's session, signed in as the first admin."""
         session = requests.Session()
-        page = session.get(f"{self.url}/login/", timeout=10)
-        token = page.text.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
+        before = 'name="csrfmiddlewaretoken" value="'
+
+        def form_of_login() -> requests.Response | None:
+            found = session.get(f"{self.url}/login/", timeout=10)
+            return found if before in found.text else None
+
+        page = eventually(form_of_login, f"the login page has its form\n{self.output()}")
+        token = page.text.split(before)[1].split('"')[0]
         form = {"username": "admin", "password": PASSWORD, "csrfmiddlewaretoken": token}
         answer = session.post(f"{self.url}/login/", data=form, headers={"Referer": page.url}, timeout=10)
         assert answer.status_code == 200, answer.status_code

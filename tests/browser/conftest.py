@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from tests.browser.site import Site
 
+expect.set_options(timeout=15_000)  # ms; two test processes and their browsers share a machine
 OpenPage = Callable[..., Page]
 NO_FAULTS = ("Failed to load resource", "htmx:sendAbort", "htmx:afterRequest", "htmx:sendError")
 """What a server that is stopped on purpose, and a request that a newer one replaced, leave in the console."""
