@@ -16,23 +16,37 @@
   /* Who asks must stay in the page until the answer is there, or htmx finds nothing to put it into. */
   const source = () => document.getElementById("svc-source");
 
+  /* One at a time: of several from one element htmx would keep the last alone, and lose what asks for the rest. */
+  const GIVE_UP = 30000;
+  let askedAt = 0;
+  let again = false;
+
   function refresh(wait) {
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      if (document.hidden) return;
-      fetchedAt = Date.now();
-      htmx.ajax("GET", holder().dataset.url, { source: source(), swap: "none" });
-      refreshLog();
-      const plot = document.getElementById("chart-plot");
-      if (plot && Date.now() - chartAt > (CHART_EVERY[plot.dataset.period] || 300000)) loadChart();
-    }, Math.max(0, wait));
+    timer = setTimeout(ask, Math.max(0, wait));
+  }
+
+  async function ask() {
+    if (document.hidden) return;
+    if (Date.now() - askedAt < GIVE_UP) { again = true; return; }
+    askedAt = fetchedAt = Date.now();
+    try {
+      await htmx.ajax("GET", holder().dataset.url, { source: source(), swap: "none" });
+      await refreshLog();
+    } catch {
+      /* The live indicator tells that there is no connection. */
+    }
+    askedAt = 0;
+    const plot = document.getElementById("chart-plot");
+    if (plot && Date.now() - chartAt > (CHART_EVERY[plot.dataset.period] || 300000)) loadChart();
+    if (again) { again = false; refresh(0); }
   }
 
   function refreshLog() {
     const url = document.getElementById("svc-results")?.dataset.refresh;
     const log = document.getElementById("svc-log");
-    if (!url || log.contains(document.activeElement) || document.querySelector("#svc-results .htmx-request")) return;
-    htmx.ajax("GET", `${url}${url.includes("?") ? "&" : "?"}refresh=1`, {
+    if (!url || log.contains(document.activeElement) || document.querySelector("#svc-results .htmx-request")) return undefined;
+    return htmx.ajax("GET", `${url}${url.includes("?") ? "&" : "?"}refresh=1`, {
       source: source(), target: "#svc-log", select: "#svc-log", swap: "outerHTML", selectOOB: "#log-total,#show-unhealthy",
     });
   }
