@@ -168,11 +168,11 @@ class Stack:
         session = requests.Session()
         before = 'name="csrfmiddlewaretoken" value="'
 
-        def form_of_login() -> requests.Response | None:
-            found = session.get(f"{self.url}/login/", timeout=10)
-            return found if before in found.text else None
+        def page_of_login() -> requests.Response:
+            return session.get(f"{self.url}/login/", timeout=10)
 
-        page = eventually(form_of_login, f"the login page has its form\n{self.output()}")
+        eventually(lambda: before in page_of_login().text, f"the login page has its form\n{self.output()}")
+        page = page_of_login()
         token = page.text.split(before)[1].split('"')[0]
         form = {"username": "admin", "password": PASSWORD, "csrfmiddlewaretoken": token}
         answer = session.post(f"{self.url}/login/", data=form, headers={"Referer": page.url}, timeout=10)
