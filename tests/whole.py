@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -159,7 +160,8 @@ class Stack:
         """Leave no process behind, whatever the test did."""
         self.kill()
         for process in self.postgres():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may be on its way out already
+                process.kill()
 
     # As a person or a program
 

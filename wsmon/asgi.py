@@ -13,6 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wsmon.settings")
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.checks.urls import check_url_config
+from django.template import engines
 
 from wsmon import logs, telemetry
 
@@ -27,8 +28,9 @@ logs.configure(json=settings.PRODUCTION)
 telemetry.start()  # adds its middleware, so before the application is made
 django_application = get_asgi_application()
 # The whole site is imported here and not by the first request: two threads that import modules of one circle
-# from different ends can find each other's half made.
+# from different ends can find each other's half made. So can two that make Django's template engine.
 check_url_config(None)
+engines.all()
 
 from wsmon import live, problems, streams  # noqa: E402  (needs Django to be set up)
 
