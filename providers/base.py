@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from providers.hooks import Scheme
 from wsmon.http import Client
 from wsmon.vocabulary import JSON, Category, Outcome, Timings
 
@@ -128,5 +129,7 @@ class Provider:
     """Override variable -> default base URL, e.g. ``{"STRIPE_API_BASE": "https://api.stripe.com"}``."""
     status_page: StatusPage | None = None
     docs_url: str = ""
+    hooks: Scheme | None = None
+    """How its webhooks are signed and what is in them; None: it sends none."""
     generic: bool = False
     """True for http, tcp, dns, tls, heartbeat, status_page: one provider for many targets."""

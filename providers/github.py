@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from providers import payloads, signing
 from providers.answers import Answer, Complaint, Dialect, Meaning, Talk, conversation, reachable, three
-from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.base import NotConfigured, ProbeOutcome, Provider, StatusPage, Variable
 from providers.details import dig
-from wsmon.http import Response
+from providers.hooks import Found, Inbound, Scheme, Unlisted, Verified, nothing_known
+from wsmon.http import Client, Headers, HttpError, Response
 from wsmon.vocabulary import JSON
 
 
@@ -120,6 +127,144 @@ def _deliveries(talk: Talk, repo: str, hook: int) -> None:
         talk.warn(f"{failed} of the last {len(codes)} webhook deliveries failed")
 
 
+class HookOptions(BaseModel):
+    """Where to look for deliveries that never arrived: the repository and its webhook's id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    repository: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$", max_length=150)
+    hook_id: int | None = Field(default=None, ge=1)
+
+
+# https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries (the sha1 header is legacy)
+SIGNATURE = signing.OverBody("x-hub-signature-256", prefix="sha256=")
+
+
+def verify(inbound: Inbound, secrets: Sequence[str], _options: Any = None) -> Verified:
+    """HMAC-SHA256 of the body, a form's as much as JSON's."""
+    return SIGNATURE.verify(inbound, secrets)
+
+
+# https://docs.github.com/webhooks/webhook-events-and-payloads#delivery-headers
+def read(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> list[Found]:
+    """One event; X-GitHub-Delivery is its key, unchanged when it is redelivered."""
+    event, delivery = (inbound.headers.get(f"x-github-{name}", "") for name in ("event", "delivery"))
+    body = inbound.body
+    if payloads.is_form(inbound):
+        form = dict(payloads.read_form(body))
+        body = signing.raw_form(form.get("payload", ""))
+    data = payloads.read_object(body)
+    return [
+        Found(
+            key=payloads.event_key(inbound.body, delivery),
+            type=payloads.event_type(event, dig(data, "action")),
+            occurred_at=_when(event, data),
+            subject=_subject(data),
+        )
+    ]
+
+
+def _subject(data: Mapping[str, JSON]) -> str:
+    """The repository, with the number of what happened in it (``owner/repo#12``); else the organisation."""
+    name = payloads.text(dig(data, "repository", "full_name")) or payloads.text(dig(data, "organization", "login"))
+    number = data.get("number") or dig(data, "issue", "number") or dig(data, "pull_request", "number")
+    return f"{name[:240]}#{number}" if name and isinstance(number, int) and 0 < number < 10**9 else name
+
+
+def _when(event: str, data: Mapping[str, JSON]) -> datetime | None:
+    """GitHub names no time of the event itself: its object's last change, or a push's newest commit."""
+    changed = dig(data, event, "updated_at") or dig(data, "comment", "updated_at") or dig(data, "issue", "updated_at")
+    return payloads.from_iso(changed or dig(data, "head_commit", "timestamp"))
+
+
+PAGES = 20
+_NEXT = re.compile(r'<([^<>]+)>;\s*rel="next"')
+
+
+# https://docs.github.com/rest/repos/webhooks#list-deliveries-for-a-repository-webhook (newest first)
+# https://docs.github.com/rest/repos/webhooks#get-a-delivery-for-a-repository-webhook
+def missed(
+    http: Client,
+    variables: Mapping[str, str],
+    options: Any,
+    since: datetime,
+    timeout: float,
+    known: Callable[[str], bool] = nothing_known,
+) -> Iterator[tuple[Found, dict[str, str], bytes]]:
+    """The webhook's deliveries, at most 2,000 attempts. See :class:`providers.hooks.Missed`.
+
+    GitHub shows a payload as JSON, not its bytes: the body says the same, but its signature would not fit.
+    """
+    token = variables.get("GITHUB_TOKEN")
+    if not token:
+        raise NotConfigured("GITHUB_TOKEN")
+    if not isinstance(options, HookOptions) or not options.repository or not options.hook_id:
+        raise Unlisted("GitHub lists deliveries of one webhook only: set repository and hook_id")
+    base = (variables.get("GITHUB_API_BASE") or GITHUB.bases["GITHUB_API_BASE"]).rstrip("/")
+    url = f"{base}/repos/{options.repository}/hooks/{options.hook_id}/deliveries"
+    seen: set[str] = set()
+    for row in _attempts(http, f"{url}?per_page=100", base, token, since, timeout):
+        key, number = payloads.event_key(b"", row.get("guid")), row.get("id")
+        if key in seen or known(key) or not isinstance(number, int):
+            continue  # redeliveries have the first attempt's guid
+        seen.add(key)
+        delivery = _read(http, f"{url}/{number}", token, timeout).json()
+        headers = _headers(dig(delivery, "request", "headers"))
+        body = payloads.compact(dig(delivery, "request", "payload"))
+        if body is None:
+            continue
+        inbound = Inbound("POST", "", Headers({"x-github-delivery": key, **headers}.items()), body, 0.0)
+        yield read(inbound)[0], headers, body
+
+
+def _attempts(
+    http: Client, url: str, base: str, token: str, since: datetime, timeout: float
+) -> Iterator[Mapping[str, JSON]]:
+    for _ in range(PAGES):
+        answer = _read(http, url, token, timeout)
+        for row in payloads.rows(answer.json()):
+            delivered = payloads.from_iso(row.get("delivered_at"))
+            if delivered and delivered < since:
+                return
+            yield row
+        more = _NEXT.search(answer.headers.get("link", ""))
+        if not more or not more[1].startswith(f"{base}/"):  # the token goes nowhere else
+            return
+        url = more[1]
+
+
+def _read(http: Client, url: str, token: str, timeout: float) -> Response:
+    """An answer of 200 with JSON; raise Unlisted."""
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/vnd.github+json"}
+    try:
+        answer = http.get(url, headers=headers, timeout=timeout, max_bytes=HOOKS.max_bytes, secrets=(token,))
+        answer.json()
+    except HttpError as error:
+        raise Unlisted(f"GitHub does not list its deliveries: {error.message}") from None
+    if not answer.ok:
+        raise Unlisted(f"GitHub does not list its deliveries: it answered {answer.status}")
+    return answer
+
+
+def _headers(value: JSON) -> dict[str, str]:
+    """What was sent, without the signatures; the payload is JSON here even where the webhook sends a form."""
+    pairs = value.items() if isinstance(value, dict) else ()
+    kept = {name.lower(): text for name, text in pairs if isinstance(text, str) and "signature" not in name.lower()}
+    return kept | {"content-type": "application/json"}
+
+
+HOOKS = Scheme(
+    verify=verify,
+    read=read,
+    options=HookOptions,
+    secrets=("GITHUB_WEBHOOK_SECRET",),
+    signed_headers=(SIGNATURE.header,),
+    max_bytes=25 * 1_048_576,
+    hint="GitHub waits 10 s for an answer and never tries again by itself.",
+    secret_problem=signing.plain_problem,
+    missed=missed,
+)
+
 PROVIDER = Provider(
     slug="github",
     label="GitHub",
@@ -136,4 +281,5 @@ PROVIDER = Provider(
         "https://www.githubstatus.com/api/v2/summary.json", components=("API Requests", "Webhooks")
     ),
     docs_url="https://docs.github.com/rest",
+    hooks=HOOKS,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict, Field
 
-from providers import oauth
+from providers import oauth, payloads, signing
 from providers.answers import (
     Answer,
     Complaint,
@@ -29,6 +30,7 @@ from providers.answers import (
 )
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
 from providers.details import dig
+from providers.hooks import Found, Inbound, Scheme, Verified
 from wsmon.secrets import read_file
 from wsmon.vocabulary import JSON, Category
 
@@ -197,6 +199,43 @@ def functionality(talk: Talk) -> ProbeOutcome:
     )
 
 
+# Push notifications: https://developers.google.com/calendar/api/guides/push. Nothing is signed; the
+# channel's token, which we chose when opening it, is all there is to know them by.
+CHANNEL_TOKEN = "x-goog-channel-token"  # noqa: S105 - a header's name
+STATES = {"sync": "calendar.sync", "exists": "calendar.changed", "not_exists": "calendar.deleted"}
+
+
+def verify(inbound: Inbound, secrets: Sequence[str], _options: Any = None) -> Verified:
+    """The channel's token is one of ours."""
+    token = signing.header(inbound, CHANNEL_TOKEN)
+    return Verified("X-Goog-Channel-Token", signing.fitting(secrets, lambda secret: signing.equal(secret, token)))
+
+
+def read(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> list[Found]:
+    """One notification, all of it in headers; channel and message number are its key."""
+    channel, number, state, resource = (
+        inbound.headers.get(f"x-goog-{name}", "")
+        for name in ("channel-id", "message-number", "resource-state", "resource-id")
+    )
+    # Without a number two notifications look alike, and the body is always empty: better twice than never.
+    fallback = "\n".join((channel, resource, state, str(inbound.received_at)))
+    return [
+        Found(
+            key=payloads.event_key(signing.raw(fallback), channel, number),
+            type=STATES.get(state) or payloads.event_type("calendar", state),
+            subject=payloads.text(channel),
+        )
+    ]
+
+
+HOOKS = Scheme(
+    verify=verify,
+    read=read,
+    secrets=("GOOGLE_CALENDAR_CHANNEL_TOKEN",),
+    hint="Open the channel with the secret as its token, and open a new one before it expires.",
+    secret_problem=lambda secret: signing.plain_problem(secret, 16),
+)
+
 PROVIDER = Provider(
     slug="google_calendar",
     label="Google Calendar",
@@ -215,4 +254,5 @@ PROVIDER = Provider(
         components=("Google Calendar",),
     ),
     docs_url="https://developers.google.com/calendar/api/v3/reference",
+    hooks=HOOKS,
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html import escape
 from typing import Any
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from providers import oauth
+from providers import oauth, payloads, signing
 from providers.answers import (
     Answer,
     Dialect,
@@ -20,7 +23,9 @@ from providers.answers import (
     under_error,
 )
 from providers.base import ProbeOutcome, Provider, Variable
-from wsmon.vocabulary import Category
+from providers.details import dig
+from providers.hooks import Found, Inbound, Refused, Reply, Scheme, Verified
+from wsmon.vocabulary import JSON, Category
 
 SCOPE = "https://graph.microsoft.com/.default"
 ADVICE = "check MS_TENANT_ID and MS_CLIENT_ID, and whether the client secret has expired"
@@ -114,6 +119,91 @@ def functionality(talk: Talk) -> ProbeOutcome:
     )
 
 
+# https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+LONGEST_TOKEN = 4_096
+
+
+def greet(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> Reply | None:
+    """The validation token as plain text, escaped as Microsoft asks: anybody may send one."""
+    token = dict(payloads.query(inbound.url)).get("validationToken")
+    if token is None:
+        return None
+    if len(token) > LONGEST_TOKEN:
+        raise Refused("malformed", "the validation token is too long", status=400)
+    return Reply(body=signing.raw(escape(token, quote=False)))
+
+
+def verify(inbound: Inbound, secrets: Sequence[str], _options: Any = None) -> Verified:
+    """Nothing is signed: at least one notification must bring our clientState; the others are dropped."""
+    items = payloads.rows(payloads.read_object(inbound.body).get("value"))
+    states = [state for item in items if isinstance(state := item.get("clientState"), str)]
+    if not states:
+        raise Refused("signature_missing", "no notification has a clientState", status=403)
+    try:
+        index = signing.fitting(secrets, lambda secret: signing.any_equal(secret, states))
+    except Refused as refused:
+        status = 401 if refused.code == "not_configured" else 403
+        raise Refused(refused.code, refused.message, status) from None
+    return Verified("clientState", index)
+
+
+def read(inbound: Inbound, secrets: Sequence[str], _options: Any = None) -> list[Found]:
+    """One event for each notification that has our clientState."""
+    items = payloads.rows(payloads.read_object(inbound.body).get("value"))
+    ours = [item for item in items if _is_ours(item, secrets)]
+    found = [_found(item, inbound) for item in ours]
+    return found if len(items) > 1 else [replace(each, body=None) for each in found] or payloads.unknown(inbound)
+
+
+def _is_ours(item: Mapping[str, JSON], secrets: Sequence[str]) -> bool:
+    state = item.get("clientState")
+    return isinstance(state, str) and any(signing.equal(state, secret) for secret in secrets if secret)
+
+
+def _found(item: Mapping[str, JSON], inbound: Inbound) -> Found:
+    part = payloads.compact({"value": [item]}) or inbound.body
+    lifecycle = item.get("lifecycleEvent")
+    kind = ("lifecycle", lifecycle) if lifecycle else (_resource_kind(item), item.get("changeType"))
+    subject = payloads.text(dig(item, "resourceData", "id")) or payloads.text(item.get("subscriptionId"))
+    return Found(_key(item, part, inbound), payloads.event_type(*kind), subject=subject, body=part)
+
+
+def _key(item: Mapping[str, JSON], part: bytes, inbound: Inbound) -> str:
+    """Microsoft documents no id that holds over retries.
+
+    The version (etag) tells one change from the next. Without it the minute must do, so that a later
+    change of the same item is never taken for the same.
+    """
+    what = dig(item, "resourceData", "id") or item.get("resource") or item.get("lifecycleEvent")
+    change = item.get("changeType") or "lifecycle"
+    version = dig(item, "resourceData", "@odata.etag") or f"minute {int(inbound.received_at // 60)}"
+    return payloads.event_key(part, item.get("subscriptionId"), what, change, version)
+
+
+def _resource_kind(item: Mapping[str, JSON]) -> str:
+    """``event`` out of ``#Microsoft.Graph.Event``, or of ``Users/x/Events/1``."""
+    kind = dig(item, "resourceData", "@odata.type")
+    if isinstance(kind, str) and kind:
+        return kind.rpartition(".")[2].lower()
+    steps = payloads.text(item.get("resource")).strip("/").split("/")
+    return (steps[-2] if len(steps) > 1 else steps[0]).split("(")[0].lower().removesuffix("s")
+
+
+def secret_problem(secret: str) -> str | None:
+    """Something that cannot be guessed, as short as Microsoft wants it."""
+    return "is longer than 128 characters" if len(secret) > 128 else signing.plain_problem(secret, 16)
+
+
+HOOKS = Scheme(
+    verify=verify,
+    read=read,
+    greet=greet,
+    secrets=("MS_CLIENT_STATE",),
+    batch=True,
+    hint="Create the subscription with the secret as its clientState, and this URL for lifecycle notifications too.",
+    secret_problem=secret_problem,
+)
+
 PROVIDER = Provider(
     slug="microsoft_graph",
     label="Microsoft Graph",
@@ -128,4 +218,5 @@ PROVIDER = Provider(
     base_urls=MICROSOFT.bases,
     # Microsoft publishes no machine-readable status for Graph outside a tenant's own admin API.
     docs_url="https://learn.microsoft.com/graph/overview",
+    hooks=HOOKS,
 )

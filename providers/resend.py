@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from providers import payloads
 from providers.answers import Complaint, Dialect, Meaning, Talk, Verdict, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
 from providers.details import dig, public_url
+from providers.hooks import Found, Inbound, MessageStatus, Scheme
+from providers.standardwebhooks import STANDARD, SVIX, Family, secret_problem
 from wsmon.vocabulary import JSON
 
 
@@ -91,6 +97,45 @@ def functionality(talk: Talk) -> ProbeOutcome:
     )
 
 
+# Signed by Svix: https://resend.com/docs/webhooks/verify-webhooks-requests
+SIGNATURES = Family((SVIX, STANDARD))
+
+# https://resend.com/docs/webhooks/event-types
+STATUSES = {
+    "email.scheduled": MessageStatus.QUEUED,
+    "email.sent": MessageStatus.SENT,
+    "email.delivery_delayed": MessageStatus.SENT,
+    "email.delivered": MessageStatus.DELIVERED,
+    "email.opened": MessageStatus.READ,
+    "email.clicked": MessageStatus.READ,
+    "email.failed": MessageStatus.FAILED,
+    "email.suppressed": MessageStatus.FAILED,
+    "email.bounced": MessageStatus.BOUNCED,
+    "email.complained": MessageStatus.COMPLAINED,
+    "suppression.added": MessageStatus.UNSUBSCRIBED,
+}
+
+
+def read(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> list[Found]:
+    """One event. ``created_at`` is the event's time, ``data.created_at`` the e-mail's."""
+    body = payloads.read_object(inbound.body)
+    kind = payloads.event_type(dig(body, "type"))
+    status = STATUSES.get(kind)
+    if kind == "contact.updated" and dig(body, "data", "unsubscribed") is True:
+        status = MessageStatus.UNSUBSCRIBED
+    key = payloads.event_key(inbound.body, SIGNATURES.id(inbound))
+    subject = payloads.text(dig(body, "data", "email_id") or dig(body, "data", "id"))
+    return [Found(key, kind, payloads.from_iso(dig(body, "created_at")), subject, status)]
+
+
+HOOKS = Scheme(
+    verify=SIGNATURES.verify,
+    read=read,
+    secrets=("RESEND_WEBHOOK_SECRET",),
+    signed_headers=SIGNATURES.headers(),
+    secret_problem=secret_problem,
+)
+
 PROVIDER = Provider(
     slug="resend",
     label="Resend",
@@ -107,4 +152,5 @@ PROVIDER = Provider(
         components=("Single Email", "General API", "Webhooks"),
     ),
     docs_url="https://resend.com/docs/api-reference/introduction",
+    hooks=HOOKS,
 )

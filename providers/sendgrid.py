@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 from pydantic import BaseModel, ConfigDict, Field
 
+from providers import payloads, signing
 from providers.answers import Complaint, Dialect, Talk, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
 from providers.details import dig, public_url
+from providers.hooks import Found, Inbound, MessageStatus, Scheme, Verified
 from wsmon.vocabulary import JSON
 
 
@@ -104,6 +116,111 @@ def _send_in_sandbox(talk: Talk, base: str, headers: dict[str, str], sender: str
         talk.warn("the mail was queued (202): sandbox mode was ignored; leave sandbox_from out")
 
 
+# https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/getting-started-event-webhook-security-features
+# SendGrid repeats an event for 24 h, and nobody says whether it signs it anew: old signatures are taken so
+# long. The same signature can be written in two ways (ECDSA), so it is never a key.
+SIGNATURE = "x-twilio-email-event-webhook-signature"
+TIMESTAMP = "x-twilio-email-event-webhook-timestamp"
+PAST = 25 * 3600.0
+
+
+@lru_cache(maxsize=256)
+def public_key(text: str) -> EllipticCurvePublicKey | None:
+    """The key that SendGrid shows: base64 of DER without armour, or PEM; None when it is neither."""
+    try:
+        if "-----BEGIN" in text:
+            key = load_pem_public_key(text.encode())
+        else:
+            key = load_der_public_key(base64.b64decode("".join(text.split()), validate=True))
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return key if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1) else None
+
+
+def verify(inbound: Inbound, secrets: Sequence[str], _options: Any = None) -> Verified:
+    """ECDSA P-256 with SHA-256 over the timestamp immediately followed by the body."""
+    sent = signing.decoded(signing.header(inbound, SIGNATURE), "base64")
+    timestamp = signing.header(inbound, TIMESTAMP)
+    signed_at = signing.unix_time(timestamp)
+    signing.check_window(signed_at, inbound, past=PAST)
+    signed = timestamp.encode() + inbound.body
+
+    def fits(secret: str) -> bool:
+        key = public_key(secret)
+        if key is None:
+            return False
+        try:
+            key.verify(sent, signed, ECDSA(SHA256()))
+        except InvalidSignature:
+            return False
+        return True
+
+    return Verified("Event Webhook signature, ECDSA P-256", signing.fitting(secrets, fits), float(signed_at))
+
+
+# https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event
+STATUSES = {
+    "processed": MessageStatus.SENT,
+    "deferred": MessageStatus.QUEUED,
+    "delivered": MessageStatus.DELIVERED,
+    "open": MessageStatus.READ,
+    "click": MessageStatus.READ,
+    "dropped": MessageStatus.FAILED,
+    "bounce": MessageStatus.BOUNCED,
+    "spamreport": MessageStatus.COMPLAINED,
+    "unsubscribe": MessageStatus.UNSUBSCRIBED,
+    "group_unsubscribe": MessageStatus.UNSUBSCRIBED,
+}
+_ROUTING = re.compile(r"\.(?:recvd|filter)")
+
+
+def read(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> list[Found]:
+    """One event for each element of the array, with the element as its body."""
+    elements = payloads.rows(payloads.read_json(inbound.body))
+    bodies = [payloads.compact(element) for element in elements]
+    if not elements or None in bodies:
+        return payloads.unknown(inbound)
+    return [_found(element, body or b"") for element, body in zip(elements, bodies, strict=True)]
+
+
+def _found(element: Mapping[str, JSON], body: bytes) -> Found:
+    word = payloads.text(element.get("event"))
+    status = STATUSES.get(word)
+    if word == "bounce" and element.get("type") == "blocked":  # refused this time, the address may be good
+        status = MessageStatus.FAILED
+    return Found(
+        key=payloads.event_key(body, element.get("sg_event_id")),
+        type=payloads.event_type("email", word) if word else payloads.UNKNOWN,
+        occurred_at=payloads.from_unix(element.get("timestamp")),
+        subject=_message(element),
+        status=status,
+        body=body,
+    )
+
+
+def _message(element: Mapping[str, JSON]) -> str:
+    """What the send answered as X-Message-Id: sg_message_id up to what SendGrid adds on the way."""
+    sent = payloads.text(element.get("sg_message_id"))
+    return _ROUTING.split(sent)[0] or payloads.text(element.get("smtp-id"))
+
+
+def secret_problem(secret: str) -> str | None:
+    """A public key, not the API key."""
+    if secret.startswith("SG."):
+        return "is an API key; the verification key is on the event webhook's page"
+    return signing.plain_problem(secret) or (None if public_key(secret) else "is not a P-256 public key in base64")
+
+
+HOOKS = Scheme(
+    verify=verify,
+    read=read,
+    secrets=("SENDGRID_WEBHOOK_PUBLIC_KEY",),
+    signed_headers=(SIGNATURE, TIMESTAMP),
+    batch=True,
+    hint="Switch on the signed event webhook; its verification key is public, and each webhook has its own.",
+    secret_problem=secret_problem,
+)
+
 PROVIDER = Provider(
     slug="sendgrid",
     label="SendGrid",
@@ -123,4 +240,5 @@ PROVIDER = Provider(
         page_id="gpkpyklzq55q",
     ),
     docs_url="https://www.twilio.com/docs/sendgrid/api-reference",
+    hooks=HOOKS,
 )

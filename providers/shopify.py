@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from providers import payloads, signing
 from providers.answers import Answer, Complaint, Dialect, Meaning, Talk, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
 from providers.details import dig
+from providers.hooks import Found, Inbound, Scheme, Verified
 from wsmon.vocabulary import JSON
 
 SHOP = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z0-9-]+)*")
@@ -121,6 +125,48 @@ def functionality(talk: Talk) -> ProbeOutcome:
     return talk.healthy(f"{len(topics)} webhook subscriptions", webhook_topics=topics)
 
 
+# https://shopify.dev/docs/apps/build/webhooks/subscribe/https (X-Shopify-...) and, for Events, the same
+# headers without X-. Only the body is signed: topic, shop and ids are as good as the secret, no better.
+OLD, NEW = "x-shopify-", "shopify-"
+SIGNATURES = {prefix: signing.OverBody(f"{prefix}hmac-sha256", "base64") for prefix in (OLD, NEW)}
+
+
+def _prefix(inbound: Inbound) -> str:
+    return NEW if f"{NEW}hmac-sha256" in inbound.headers and f"{OLD}hmac-sha256" not in inbound.headers else OLD
+
+
+def verify(inbound: Inbound, secrets: Sequence[str], _options: Any = None) -> Verified:
+    """HMAC-SHA256 of the body with the app's client secret, in base64."""
+    return SIGNATURES[_prefix(inbound)].verify(inbound, secrets)
+
+
+def read(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> list[Found]:
+    """One event: the topic is its type, the delivery's id its key (the same over retries)."""
+    body, prefix = payloads.read_object(inbound.body), _prefix(inbound)
+
+    def header(name: str) -> str:
+        return inbound.headers.get(prefix + name, "")
+
+    subject = header("resource-id") or dig(body, "admin_graphql_api_id") or dig(body, "id")
+    return [
+        Found(
+            key=payloads.event_key(inbound.body, header("webhook-id") or header("event-id")),
+            type=payloads.event_type(header("topic")),
+            occurred_at=payloads.from_iso(header("triggered-at")),
+            subject=payloads.text(subject),
+        )
+    ]
+
+
+HOOKS = Scheme(
+    verify=verify,
+    read=read,
+    secrets=("SHOPIFY_API_SECRET",),
+    signed_headers=tuple(each.header for each in SIGNATURES.values()),
+    hint="Webhooks made by hand in the shop's Notifications have a secret of their own, shown there.",
+    secret_problem=signing.plain_problem,
+)
+
 PROVIDER = Provider(
     slug="shopify",
     label="Shopify",
@@ -139,4 +185,5 @@ PROVIDER = Provider(
         components=("Admin", "Checkout", "API & Mobile"),
     ),
     docs_url="https://shopify.dev/docs/api/admin-graphql",
+    hooks=HOOKS,
 )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from providers import payloads, signing
 from providers.answers import Complaint, Dialect, Meaning, Talk, Verdict, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
 from providers.details import dig
+from providers.hooks import Found, Inbound, Refused, Reply, Scheme, Verified
 from wsmon.vocabulary import JSON
 
 
@@ -106,6 +111,69 @@ def _scopes(talk: Talk) -> list[str]:
     return [scope.strip() for scope in str(talk.details.get("scopes", "")).split(",")]
 
 
+# https://api.slack.com/authentication/verifying-requests-from-slack
+SIGNATURE, TIMESTAMP = "x-slack-signature", "x-slack-request-timestamp"
+
+
+def verify(inbound: Inbound, secrets: Sequence[str], _options: Any = None) -> Verified:
+    """HMAC-SHA256 over ``v0:timestamp:body``, in hex after ``v0=``."""
+    value = signing.header(inbound, SIGNATURE)
+    timestamp = signing.header(inbound, TIMESTAMP)
+    if not value.startswith("v0="):
+        raise Refused("signature_malformed", "X-Slack-Signature does not begin with v0=")
+    sent = signing.decoded(value.removeprefix("v0="), "hex")
+    signed_at = signing.unix_time(timestamp)
+    signing.check_window(signed_at, inbound)
+    signed = f"v0:{timestamp}:".encode() + inbound.body
+    index = signing.fitting(secrets, lambda secret: signing.equal(signing.sign(secret, signed), sent))
+    return Verified("X-Slack-Signature v0, HMAC-SHA256", index, float(signed_at))
+
+
+# https://api.slack.com/events/url_verification (signed like any event)
+def answer(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> Reply | None:
+    """The challenge, when the URL is entered at Slack."""
+    body = _body(inbound)
+    challenge = body.get("challenge")
+    if body.get("type") != "url_verification" or not isinstance(challenge, str):
+        return None
+    return Reply(body=signing.raw(challenge))
+
+
+# Events: https://api.slack.com/apis/events-api#event_type_structure; slash commands and interactive
+# payloads are forms: https://api.slack.com/interactivity/handling
+def read(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> list[Found]:
+    """One event, slash command or interaction; retries repeat ``event_id``."""
+    body = _body(inbound)
+    kind = dig(body, "event", "type") or body.get("type") or ("command" if "command" in body else None)
+    subject = dig(body, "event", "channel") or dig(body, "channel", "id") or body.get("channel_id")
+    return [
+        Found(
+            key=payloads.event_key(inbound.body, body.get("event_id") or body.get("trigger_id")),
+            type=payloads.event_type(kind),
+            occurred_at=payloads.from_unix(body.get("event_time")),
+            subject=payloads.text(subject),
+        )
+    ]
+
+
+def _body(inbound: Inbound) -> Mapping[str, JSON]:
+    if not payloads.is_form(inbound):
+        return payloads.read_object(inbound.body)
+    form = dict(payloads.read_form(inbound.body))
+    return payloads.read_object(signing.raw_form(form["payload"])) if "payload" in form else form
+
+
+HOOKS = Scheme(
+    verify=verify,
+    read=read,
+    answer=answer,
+    secrets=("SLACK_SIGNING_SECRET",),
+    accepted=Reply(200),
+    signed_headers=(SIGNATURE, TIMESTAMP),
+    hint="Slack waits 3 s for an answer, and checks the URL when it is entered.",
+    secret_problem=signing.plain_problem,
+)
+
 PROVIDER = Provider(
     slug="slack",
     label="Slack",
@@ -120,4 +188,5 @@ PROVIDER = Provider(
     base_urls=SLACK.bases,
     status_page=StatusPage("https://slack-status.com/api/v2.0.0/current", format="slack"),
     docs_url="https://api.slack.com/methods",
+    hooks=HOOKS,
 )

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from providers import payloads, signing
 from providers.answers import Dialect, Meaning, Talk, conversation, reachable, three, under_error
-from providers.base import ProbeOutcome, Provider, StatusPage, Variable
-from providers.details import public_url
+from providers.base import NotConfigured, ProbeOutcome, Provider, StatusPage, Variable
+from providers.details import dig, public_url
+from providers.hooks import Found, Inbound, Refused, Scheme, Unlisted, Verified, nothing_known
+from wsmon.http import Client, HttpError
 from wsmon.vocabulary import JSON
 
 # Error bodies, types and statuses: https://docs.stripe.com/api/errors
@@ -85,6 +94,118 @@ def functionality(talk: Talk) -> ProbeOutcome:
     )
 
 
+# Signatures: https://docs.stripe.com/webhooks/signature. The secret is used as text, whsec_ included.
+# Their libraries look at the age only; a time in the future is refused here. Every automatic retry is
+# signed anew, so the window never costs one.
+SIGNATURE = "stripe-signature"
+_ITEM = re.compile(r"[a-z0-9]+=[^\s,=]*", re.ASCII)
+
+
+def verify(inbound: Inbound, secrets: Sequence[str], _options: Any = None) -> Verified:
+    """HMAC-SHA256 over ``t.body``; ``v1`` entries only, several while a secret is being rolled."""
+    items = signing.header(inbound, SIGNATURE).split(",")
+    if not all(map(_ITEM.fullmatch, items)):
+        raise Refused("signature_malformed", "Stripe-Signature is not t=...,v1=...")
+    pairs = [item.split("=") for item in items]
+    times = [value for name, value in pairs if name == "t"]
+    sent = [digest for name, value in pairs if name == "v1" and (digest := signing.from_hex(value))]
+    if len(times) != 1 or not sent:
+        raise Refused("signature_malformed", "Stripe-Signature is not t=...,v1=...")
+    signed_at = signing.unix_time(times[0])
+    signing.check_window(signed_at, inbound)
+    signed = times[0].encode() + b"." + inbound.body
+
+    def fits(secret: str) -> bool:
+        digest = signing.sign(secret, signed)
+        return any(signing.equal(digest, each) for each in sent)
+
+    return Verified("Stripe-Signature v1, HMAC-SHA256", signing.fitting(secrets, fits), float(signed_at))
+
+
+def read(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> list[Found]:
+    """One event, snapshot or thin."""
+    return [_found(payloads.read_object(inbound.body), inbound.body)]
+
+
+# Snapshot events: https://docs.stripe.com/api/events/object
+# Thin events (created in ISO 8601, no data.object): https://docs.stripe.com/api/v2/core/events/object
+def _found(event: Mapping[str, JSON], body: bytes) -> Found:
+    created = event.get("created")
+    subject = dig(event, "data", "object", "id") or dig(event, "related_object", "id")
+    return Found(
+        key=payloads.event_key(body, event.get("id")),
+        type=payloads.event_type(event.get("type")),
+        occurred_at=payloads.from_iso(created) if isinstance(created, str) else payloads.from_unix(created),
+        subject=payloads.text(subject),
+    )
+
+
+def secret_problem(secret: str) -> str | None:
+    """An endpoint's signing secret, not an API key."""
+    if secret.startswith(("sk_", "rk_", "pk_")):
+        return "is an API key; the endpoint's signing secret begins with whsec_"
+    return signing.plain_problem(secret) or (None if secret.startswith("whsec_") else "does not begin with whsec_")
+
+
+PAGES = 20
+
+
+# https://docs.stripe.com/api/events/list (newest first, kept for 30 days)
+def missed(
+    http: Client,
+    variables: Mapping[str, str],
+    _options: Any,
+    since: datetime,
+    timeout: float,
+    known: Callable[[str], bool] = nothing_known,
+) -> Iterator[tuple[Found, dict[str, str], bytes]]:
+    """The account's own events, at most 2,000 of them. See :class:`providers.hooks.Missed`.
+
+    A body is the event as the API gives it: in the account's API version, which an endpoint may override.
+    """
+    key = variables.get("STRIPE_SECRET_KEY")
+    if not key:
+        raise NotConfigured("STRIPE_SECRET_KEY")
+    base = (variables.get("STRIPE_API_BASE") or STRIPE.bases["STRIPE_API_BASE"]).rstrip("/")
+    url = f"{base}/v1/events?limit=100&created[gte]={int(since.timestamp())}"
+    after = ""
+    for _ in range(PAGES):
+        page = _page(http, url + after, key, timeout)
+        events = payloads.rows(page.get("data"))
+        for event in events:
+            body = payloads.compact(event) or b""
+            found = _found(event, body)
+            if body and not known(found.key):
+                yield found, {"content-type": "application/json; charset=utf-8"}, body
+        last = payloads.text(events[-1].get("id")) if events else ""
+        if not last or page.get("has_more") is not True:
+            return
+        after = f"&starting_after={quote(last, safe='')}"
+
+
+def _page(http: Client, url: str, key: str, timeout: float) -> Mapping[str, JSON]:
+    headers = {"Authorization": f"Bearer {key}"}
+    try:
+        answer = http.get(url, headers=headers, timeout=timeout, max_bytes=16_777_216, secrets=(key,))
+        page = answer.json()
+    except HttpError as error:
+        raise Unlisted(f"Stripe does not list its events: {error.message}") from None
+    if not answer.ok or not isinstance(dig(page, "data"), list):
+        raise Unlisted(f"Stripe does not list its events: it answered {answer.status}")
+    return dict(page)
+
+
+HOOKS = Scheme(
+    verify=verify,
+    read=read,
+    secrets=("STRIPE_WEBHOOK_SECRET",),
+    signed_headers=(SIGNATURE,),
+    hint="Each endpoint has its own signing secret, and so has each mode (live, test).",
+    event_url="https://dashboard.stripe.com/events/{key}",
+    secret_problem=secret_problem,
+    missed=missed,
+)
+
 PROVIDER = Provider(
     slug="stripe",
     label="Stripe",
@@ -102,4 +223,5 @@ PROVIDER = Provider(
         page_id="d5zv7xbys5v3",
     ),
     docs_url="https://docs.stripe.com/api",
+    hooks=HOOKS,
 )

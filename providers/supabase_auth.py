@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from providers import payloads
 from providers.answers import Complaint, Dialect, Talk, conversation, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
 from providers.details import dig
+from providers.hooks import Found, Inbound, Reply, Scheme
+from providers.standardwebhooks import STANDARD, Family, secret_problem
 from wsmon.vocabulary import JSON
 
 STATUS_URL = "https://status.supabase.com/api/v2/summary.json"
@@ -100,6 +104,38 @@ def functionality(talk: Talk) -> ProbeOutcome:
     )
 
 
+# Auth hooks are Standard Webhooks: https://supabase.com/docs/guides/auth/auth-hooks
+# With several secrets GoTrue joins the signatures by ", ", and webhook-id is new in each of its three
+# attempts (its internal/hooks/hookshttp): no key to know a repeated call by.
+SIGNATURES = Family((STANDARD,), commas=True)
+SHAPES = {"sms": "send-sms", "email_data": "send-email", "claims": "custom-access-token"}
+"""What a body without metadata (older GoTrue) is, by the member only it has."""
+
+
+def read(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> list[Found]:
+    """One call of a hook; ``metadata.uuid`` is its key, else the body."""
+    body = payloads.read_object(inbound.body)
+    guess = next((name for member, name in SHAPES.items() if member in body), None)
+    return [
+        Found(
+            key=payloads.event_key(inbound.body, dig(body, "metadata", "uuid")),
+            type=payloads.event_type(dig(body, "metadata", "name") or guess),
+            occurred_at=payloads.from_iso(dig(body, "metadata", "time")),
+            subject=payloads.text(dig(body, "user", "id") or dig(body, "user_id")),
+        )
+    ]
+
+
+HOOKS = Scheme(
+    verify=SIGNATURES.verify,
+    read=read,
+    secrets=("SUPABASE_AUTH_HOOK_SECRET",),
+    accepted=Reply(200, b"{}", "application/json"),
+    signed_headers=SIGNATURES.headers(),
+    hint="GoTrue waits for the answer, and takes a 2xx for consent; it tries three times within 5 s.",
+    secret_problem=secret_problem,
+)
+
 PROVIDER = Provider(
     slug="supabase_auth",
     label="Supabase Auth",
@@ -116,4 +152,5 @@ PROVIDER = Provider(
     base_urls=SUPABASE.bases,
     status_page=StatusPage(STATUS_URL, components=("Auth", "API Gateway")),
     docs_url="https://supabase.com/docs/guides/auth",
+    hooks=HOOKS,
 )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
 from urllib.parse import quote
 
+from providers import payloads, signing
 from providers.answers import Complaint, Dialect, Meaning, Talk, conversation, given, reachable, three
 from providers.base import ProbeOutcome, Provider, StatusPage, Variable
 from providers.details import dig
+from providers.hooks import Found, Inbound, MessageStatus, Refused, Reply, Scheme, Verified
 from wsmon.vocabulary import JSON, Category, Outcome
 
 
@@ -102,6 +108,154 @@ def functionality(talk: Talk) -> ProbeOutcome:
     )
 
 
+# https://www.twilio.com/docs/usage/security#validating-requests
+# https://www.twilio.com/docs/usage/webhooks/webhook-shared-keys
+SIGNATURE = "x-twilio-signature"
+SETTINGS = "x-twilio-webhooks-signature-settings"
+_URL = re.compile(
+    r"(https?)://(?:([^/?#@]*)@)?"  # scheme, user
+    r"(\[[^\]/?#]*\]|[^/?#:\[\]]*)(?::([0-9]{1,5}))?"  # host, port
+    r"(?=[/?#]|$)(.*)",
+    re.DOTALL,
+)
+DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def verify(inbound: Inbound, secrets: Sequence[str], _options: Any = None) -> Verified:
+    """HMAC-SHA1 (SHA-256 with a shared key) over the URL and a form's parameters; JSON by its digest."""
+    sent = signing.decoded(signing.header(inbound, SIGNATURE), "base64")
+    algorithm = _algorithm(inbound)
+    parameters = _signed_parameters(inbound)
+    texts = [signing.raw(url) + parameters for url in _spellings(inbound.url)]
+
+    def fits(secret: str) -> bool:
+        return signing.any_equal(sent, [signing.sign(secret, text, algorithm) for text in texts])
+
+    name = "HMAC-SHA1" if algorithm == "sha1" else "shared key, HMAC-SHA256"
+    return Verified(f"X-Twilio-Signature, {name}", signing.fitting(secrets, fits))
+
+
+def _algorithm(inbound: Inbound) -> signing.Algorithm:
+    """SHA-1, unless the settings header says otherwise: then never SHA-1."""
+    settings = inbound.headers.get(SETTINGS)
+    if settings is None:
+        return "sha1"
+    if dict(part.partition("=")[::2] for part in settings.split(",")).get("algorithm") != "HMAC_SHA256":
+        raise Refused("signature_malformed", "the signature's settings name an algorithm that is not known")
+    return "sha256"
+
+
+def _signed_parameters(inbound: Inbound) -> bytes:
+    """A form's names and values, sorted and glued together, equal pairs once; b"" for JSON, whose digest
+    stands in the URL and is checked here."""
+    digests = [value for name, value in payloads.query(inbound.url) if name == "bodySHA256"]
+    if digests:
+        if len(digests) > 1 or not signing.equal(digests[0], sha256(inbound.body).hexdigest()):
+            raise Refused("signature_mismatch", "the body's digest is not the one in the URL")
+        return b""
+    if not inbound.body:
+        return b""
+    if not payloads.is_form(inbound):
+        raise Refused("signature_missing", "the URL holds no digest of the body (bodySHA256)")
+    pairs = payloads.read_form(inbound.body)
+    if not pairs:
+        raise Refused("malformed", "the body is not a form", status=400)
+    return signing.raw_form("".join(name + value for name, value in sorted(set(pairs))))
+
+
+def _spellings(url: str) -> list[str]:
+    """The URL without its fragment, as it is, without its port, and with the scheme's own port.
+
+    Twilio is not of one mind about ports; a port that is not in our URL is never made up.
+    """
+    url = url.partition("#")[0]
+    match = _URL.fullmatch(url)
+    if match is None:
+        return [url]
+    scheme, user, host, port, rest = match.groups()
+    start = f"{scheme}://{user}@{host}" if user is not None else f"{scheme}://{host}"
+    spellings = {url: None, f"{start}{rest}": None}
+    if port in (None, DEFAULT_PORTS[scheme]):
+        spellings[f"{start}:{DEFAULT_PORTS[scheme]}{rest}"] = None
+    return list(spellings)
+
+
+# https://www.twilio.com/docs/messaging/guides/outbound-message-status-in-status-callbacks
+STATUSES = {
+    "accepted": MessageStatus.QUEUED,
+    "scheduled": MessageStatus.QUEUED,
+    "queued": MessageStatus.QUEUED,
+    "sending": MessageStatus.QUEUED,
+    "sent": MessageStatus.SENT,
+    "delivered": MessageStatus.DELIVERED,
+    "partially_delivered": MessageStatus.DELIVERED,
+    "read": MessageStatus.READ,
+    "undelivered": MessageStatus.FAILED,
+    "failed": MessageStatus.FAILED,
+    "canceled": MessageStatus.FAILED,
+}
+OPTED_OUT = "21610"
+
+
+def read(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> list[Found]:
+    """A status callback, an incoming message or a call; or a list of CloudEvents (Event Streams)."""
+    if payloads.is_form(inbound):
+        return [_callback(dict(payloads.read_form(inbound.body)), inbound)]
+    data = payloads.read_json(inbound.body)
+    events = payloads.rows(data if isinstance(data, list) else [data])
+    parts = [payloads.compact([event]) if len(events) > 1 else None for event in events]
+    return [_cloud_event(*pair, inbound) for pair in zip(events, parts, strict=True)] or payloads.unknown(inbound)
+
+
+def _callback(form: Mapping[str, str], inbound: Inbound) -> Found:
+    """Twilio names no time; a request's retries share its idempotency token."""
+    message = form.get("MessageSid") or form.get("SmsSid") or ""
+    word = (form.get("MessageStatus") or form.get("SmsStatus") or "").lower()
+    subject, kind = message, payloads.event_type("message", word) if word else payloads.UNKNOWN
+    if not message and form.get("CallSid"):
+        subject, word = form["CallSid"], form.get("CallStatus", "")
+        kind = payloads.event_type("call", word)
+    token = inbound.headers.get("i-twilio-idempotency-token")
+    key = payloads.event_key(inbound.body, token) if token else payloads.event_key(inbound.body, subject, word)
+    status = STATUSES.get(word) if message else None
+    if form.get("ErrorCode") == OPTED_OUT or form.get("OptOutType", "").upper() == "STOP":
+        status = MessageStatus.UNSUBSCRIBED
+    return Found(key, kind, None, payloads.text(subject), status)
+
+
+# https://www.twilio.com/docs/events/event-types
+def _cloud_event(event: Mapping[str, JSON], part: bytes | None, inbound: Inbound) -> Found:
+    word = payloads.text(dig(event, "data", "messageStatus")).lower()
+    return Found(
+        key=payloads.event_key(part or inbound.body, event.get("id")),
+        type=payloads.event_type("message", word) if word else payloads.event_type(event.get("type")),
+        occurred_at=payloads.from_iso(event.get("time")),
+        subject=payloads.text(dig(event, "data", "messageSid")),
+        status=STATUSES.get(word),
+        body=part,
+    )
+
+
+def secret_problem(secret: str) -> str | None:
+    """An auth token or a shared key, not the id of an account or key."""
+    if re.fullmatch(r"(?:AC|SK)[0-9a-f]{32}", secret):
+        return "is the SID of an account or an API key, not the auth token"
+    return signing.plain_problem(secret)
+
+
+HOOKS = Scheme(
+    verify=verify,
+    read=read,
+    secrets=("TWILIO_AUTH_TOKEN",),
+    signed_headers=(SIGNATURE, SETTINGS),
+    signs_url=True,
+    accepted=Reply(200, b"<Response/>", "text/xml"),
+    batch=True,
+    # https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides
+    hint="Add #rc=5&rp=all to the URL at Twilio: without it only a failed connection is tried again, once.",
+    secret_problem=secret_problem,
+)
+
 PROVIDER = Provider(
     slug="twilio",
     label="Twilio",
@@ -120,4 +274,5 @@ PROVIDER = Provider(
         page_id="gpkpyklzq55q",
     ),
     docs_url="https://www.twilio.com/docs/usage/api",
+    hooks=HOOKS,
 )
