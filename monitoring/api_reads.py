@@ -1,4 +1,7 @@
-"""What the API answers, read from the database: a fixed number of queries, whatever is asked for."""
+"""What the API answers, read from the database: a fixed number of queries, whatever is asked for.
+
+The answers go out as they are read, so they must have every field that ``monitoring.api_schemas`` tells.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ FULL = 0.5
 """A service with results in so much of a period is answered from the summary made a moment ago."""
 
 _PHASES = ("dns", "connect", "tls", "first_byte", "total")
+_NO_TIMINGS = dict.fromkeys(_PHASES)
 
 _LAST_TIMINGS = """
 SELECT c.id, r.dns_ms, r.connect_ms, r.tls_ms, r.first_byte_ms, r.total_ms
@@ -74,7 +78,7 @@ def services(only: Iterable[int] | None) -> list[ServiceView]:
     wanted = Service.objects.filter(archived_at=None)
     if only is not None:
         wanted = wanted.filter(id__in=list(only))
-    return overview.views(list(overview.ordered(wanted).values_list("id", flat=True)))
+    return overview.views(list(overview.ordered(wanted).values_list("id", flat=True)), past=False)
 
 
 def service(view: ServiceView) -> dict[str, Any]:
@@ -111,7 +115,7 @@ def detailed(views: Sequence[ServiceView], *, checks: bool, past: bool) -> list[
     for view in views:
         one = service(view) | {"checks": None, "history": histories.get(view.id)}
         if checks:
-            one["checks"] = [_check(check, timings.get(check.id, {})) for check in view.checks]
+            one["checks"] = [_check(check, timings.get(check.id, _NO_TIMINGS)) for check in view.checks]
             one["details"] = {check.name: check.details for check in view.checks if check.details}
         found.append(one)
     return found
@@ -120,9 +124,10 @@ def detailed(views: Sequence[ServiceView], *, checks: bool, past: bool) -> list[
 def metrics(views: Sequence[ServiceView], timeframe: str) -> dict[int, dict[str, Any]]:
     """Uptime, percentiles and counts of each service (by id) over a timeframe."""
     period, now = PERIODS[timeframe], timezone.now()
+    summaries = ServiceSummary.objects.filter(service__in=[view.id for view in views], period=timeframe)
     by_service = {
         row.service_id: _summarised(row)
-        for row in ServiceSummary.objects.filter(service__in=[view.id for view in views], period=timeframe)
+        for row in summaries.defer("notes")
         if row.bar.count(NO_DATA) < FULL * SLOTS and now - row.made_at < 2 * period.refresh
     }
     # Too young for the summary made beforehand: few rows, so they are added up here.

@@ -59,6 +59,17 @@ class Overall:
     last_updated: datetime
 
 
+class _Past(NamedTuple):
+    """Of a summary, what a page shows. Its fields are the model's."""
+
+    first_start: datetime
+    bar: str
+    notes: dict[str, str]
+    uptime: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+
+
 class CheckView(NamedTuple):
     """A check as a page shows it. Its fields stand in the order of :data:`_CHECK_COLUMNS`."""
 
@@ -192,12 +203,15 @@ def view(slug: str, period: str = "24h") -> ServiceView | None:
     return next(iter(views(list(ids), period)), None)
 
 
-def views(service_ids: Sequence[int], period: str = "24h") -> list[ServiceView]:
-    """Some services, in the order of their ids given; archived ones are left out."""
+def views(service_ids: Sequence[int], period: str = "24h", *, past: bool = True) -> list[ServiceView]:
+    """Some services, in the order of their ids given; archived ones are left out.
+
+    ``past=False`` spares what is told of the period: the strip is empty, uptime and percentiles unknown.
+    """
     now = timezone.now()
     services = {row.id: row for row in Service.objects.filter(id__in=service_ids, archived_at=None)}
     checks = _checks(services, now)
-    summaries = {row.service_id: row for row in ServiceSummary.objects.filter(service__in=services, period=period)}
+    summaries = _pasts(services, period) if past else {}
     # Judged once, not once per service: following a recurrence is dear.
     windows = maintenance.in_force(maintenance.relevant(now), now)
     breakers = glance.of(services)
@@ -207,6 +221,11 @@ def views(service_ids: Sequence[int], period: str = "24h") -> list[ServiceView]:
         if key in services
     ]
     return [replace(one, breaker=breakers[one.id]) if one.id in breakers else one for one in found]
+
+
+def _pasts(service_ids: Iterable[int], period: str) -> dict[int, _Past]:
+    rows = ServiceSummary.objects.filter(service__in=list(service_ids), period=period)
+    return {service_id: _Past(*told) for service_id, *told in rows.values_list("service_id", *_Past._fields)}
 
 
 def ordered(services: QuerySet[Service]) -> QuerySet[Service]:
@@ -255,7 +274,7 @@ _CHECK_COLUMNS = [
 def _view(
     service: Service,
     checks: list[CheckView],
-    summary: ServiceSummary | None,
+    summary: _Past | None,
     period: Period,
     windows: list[MaintenanceWindow],
     now: datetime,
@@ -301,7 +320,7 @@ def main_check(checks: Sequence[CheckView]) -> CheckView | None:
     return min(probed or checks, key=rank, default=None)
 
 
-def _bar(summary: ServiceSummary | None, period: Period, now: datetime) -> Strip:
+def _bar(summary: _Past | None, period: Period, now: datetime) -> Strip:
     if summary is None:
         return history.strip(period.first_start(now), period, "." * SLOTS, {})
     return history.strip(summary.first_start, period, summary.bar, summary.notes)

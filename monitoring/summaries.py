@@ -5,7 +5,7 @@ A page then reads one row per service, whatever the number of results, checks or
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.db.models import Max
@@ -18,6 +18,10 @@ from monitoring.rollups import Counts
 
 CHUNK = 100
 """Services summarised at a time, so that memory stays small."""
+
+MOST_NOTES = 30
+"""Of one strip. With more bad slots than that none is told in words: a page of services that fail now and
+then all day would be megabytes of tooltips, and reading them most of its time."""
 
 
 def refresh_due() -> int:
@@ -82,6 +86,12 @@ def slots(found: Iterable[tuple[datetime, Counts]], period: Period, now: datetim
     return sorted_
 
 
+def notes(bar: Sequence[Counts]) -> dict[str, str]:
+    """What the tooltips of a strip's bad slots say, by place; none where very many are bad."""
+    bad = [place for place, slot in enumerate(bar) if slot.letter not in "h."]
+    return {str(place): bar[place].sentence() for place in bad} if len(bad) <= MOST_NOTES else {}
+
+
 def _summary(
     service_id: int, period: Period, total: Counts, found: Iterable[tuple[datetime, Counts]], now: datetime
 ) -> ServiceSummary:
@@ -91,7 +101,7 @@ def _summary(
         period=period.name,
         first_start=period.first_start(now),
         bar="".join(slot.letter for slot in bar),
-        notes={str(index): slot.sentence() for index, slot in enumerate(bar) if slot.letter not in "h."},
+        notes=notes(bar),
         uptime=total.uptime,
         p50_ms=total.percentile(0.50),
         p95_ms=total.percentile(0.95),

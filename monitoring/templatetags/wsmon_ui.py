@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from monitoring import history
+from monitoring.summaries import MOST_NOTES
 
 if TYPE_CHECKING:
     from monitoring.history import Slot, Strip
@@ -97,10 +98,23 @@ def pill(status: str, since: datetime | None = None) -> SafeString:
 
 def absolute(at: datetime) -> str:
     """Local time with its zone, then UTC: "Sat 17 Oct 2026 13:58:03 Europe/Berlin, 11:58:03 UTC"."""
-    local = timezone.localtime(at)
-    zone = str(timezone.get_current_timezone())
+    return _absolute(at, timezone.get_current_timezone())
+
+
+# A page tells a hundred moments, and the next one, of whoever looks, tells mostly the same.
+@lru_cache(maxsize=8192)
+def _absolute(at: datetime, zone: tzinfo) -> str:
+    local = at.astimezone(zone)
     text = f"{local:%a} {local.day} {local:%b %Y %H:%M:%S} {zone}"
-    return text if zone == "UTC" else f"{text}, {at.astimezone(UTC):%H:%M:%S} UTC"
+    return text if str(zone) == "UTC" else f"{text}, {at.astimezone(UTC):%H:%M:%S} UTC"
+
+
+@lru_cache(maxsize=8192)
+def time_attributes(at: datetime, zone: tzinfo, precision: str) -> str:
+    """The attributes of a ``<time>``: the moment for scripts, the full time for people."""
+    stamp = at.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+    # Everything in here is made by us from numbers: there is nothing to escape but the zone's name.
+    return f'datetime="{stamp}" title="{escape(_absolute(at, zone))}"'
 
 
 def span_words(seconds: float) -> str:
@@ -119,9 +133,8 @@ def span_words(seconds: float) -> str:
 
 
 def _time(at: datetime, text: str, role: str) -> SafeString:
-    # Everything in here is made by us from numbers: there is nothing to escape but the zone's name.
-    stamp = at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return _safe(f'<time datetime="{stamp}" title="{escape(absolute(at))}"{role}>{escape(text)}</time>')
+    attributes = time_attributes(at, timezone.get_current_timezone(), "seconds")
+    return _safe(f"<time {attributes}{role}>{escape(text)}</time>")
 
 
 @register.filter
@@ -165,8 +178,13 @@ def until(at: datetime | None) -> SafeString:
 
 def clock_text(at: datetime) -> str:
     """The shortest unmistakable clock time: "13:58" today, "Fri 18:04" this week, else "3 Oct 18:04"."""
-    local = timezone.localtime(at)
-    days = (timezone.localdate() - local.date()).days
+    return _clock_text(at, timezone.localdate(), timezone.get_current_timezone())
+
+
+@lru_cache(maxsize=8192)
+def _clock_text(at: datetime, today: date, zone: tzinfo) -> str:
+    local = at.astimezone(zone)
+    days = (today - local.date()).days
     if days == 0:
         return f"{local:%H:%M}"
     if -7 < days < 7:
@@ -283,8 +301,6 @@ SLOT_SHAPES = {
     "none": ("n", 19, 3),
 }
 QUIET = frozenset({"healthy", "none"})
-MOST_TOOLTIPS = 30
-"""Of one strip, so that a page of services that fail now and then all day stays small."""
 
 
 @lru_cache(maxsize=1024)
@@ -300,7 +316,7 @@ def _drawn(bar: Strip, today: date) -> tuple[str, int]:  # noqa: ARG001  tomorro
     bad = sum(len(places) for status, places in by_status.items() if status not in QUIET)
     parts = []
     for status, places in by_status.items():
-        if status in QUIET or bad > MOST_TOOLTIPS:
+        if status in QUIET or bad > MOST_NOTES:
             css, top, height = SLOT_SHAPES[status]
             path = "".join(f"M{place * 3} {top}h2v{height}h-2z" for place in places)
             parts.append(f'<path class="{css}" d="{path}"/>')

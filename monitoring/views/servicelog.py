@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from monitoring import history
-from monitoring.models import Check, ProbeResult, StateChange
+from monitoring.models import Check, StateChange
 from monitoring.overview import ServiceView
 from monitoring.rollups import Counts
 from monitoring.views.params import SHOWS, Choice, Params
@@ -24,7 +24,7 @@ PAGE_SIZE = 25
 class LogRow:
     """One result with its check's name."""
 
-    result: ProbeResult
+    result: history.Result
     check: str
 
 
@@ -67,7 +67,7 @@ class Log:
     @property
     def rows(self) -> list[LogRow]:
         """The results, newest first."""
-        return [LogRow(result, self.names.get(result.check_ref_id, "–")) for result in self._page.rows]
+        return [LogRow(result, self.names.get(result.check_id, "–")) for result in self._page.rows]
 
     @cached_property
     def _changes(self) -> list[StateChange]:
@@ -125,7 +125,7 @@ class Log:
     @cached_property
     def _counts(self) -> Counts:
         found = Counts()
-        for one in history.counts(self._ids, self._params.period).values():
+        for one in history.counts(self._ids, self._params.period, times=False).values():
             found.add(one)
         return found
 

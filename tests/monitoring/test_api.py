@@ -16,9 +16,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from ninja import Schema
+from ninja.responses import NinjaJSONEncoder
 from pytest_django.live_server_helper import LiveServer
 
 from monitoring import actions, store, summaries, variables
+from monitoring.api_schemas import HealthAnswer, StatusAnswer
 from monitoring.models import Check, CheckState, ProbeResult, Service
 from monitoring.periods import PERIODS
 from providers.base import NotConfigured
@@ -69,6 +72,36 @@ def errors(response: Any) -> list[str]:
     found = json.loads(response.content)["errors"]
     assert all(error["message"] for error in found)
     return [error["field"] for error in found]
+
+
+@pytest.mark.parametrize("query", [{}, EVERYTHING, {"include_history": "true"}])
+def test_the_health_of_services_is_answered_as_documented(query: dict[str, str]) -> None:
+    some_of_each_kind()
+    found = get("/health", **query)
+    assert len(found["services"]) == 4
+    assert found == documented(HealthAnswer, found)
+
+
+@pytest.mark.parametrize("query", [{}, {"include_metrics": "true", "timeframe": "7d"}])
+def test_the_status_of_services_is_answered_as_documented(query: dict[str, str]) -> None:
+    some_of_each_kind()
+    summaries.refresh(PERIODS["7d"])
+    found = get("/status", **query)
+    assert len(found["services"]) == 4
+    assert found == documented(StatusAnswer, found)
+
+
+def some_of_each_kind() -> None:
+    """Services that work, fail, wait for their first result and have no check."""
+    probed("works")
+    probed("fails", "critical", Category.DNS_ERROR)
+    make_check(make_service("waits"))
+    make_service("empty")
+
+
+def documented(schema: type[Schema], found: dict[str, Any]) -> Any:
+    """The same answer as the schema would write it: every field, nothing else, each of its type."""
+    return json.loads(json.dumps(schema.model_validate(found).model_dump(), cls=NinjaJSONEncoder))
 
 
 class TestHealth:

@@ -68,6 +68,18 @@ def test_a_service_without_results_has_an_empty_one():
     assert counts(found) == (0, 0, 0, 0)
 
 
+def test_where_very_many_slots_are_bad_none_is_told_in_words():
+    service = make_service()
+    check = make_check(service)
+    slot = timedelta(seconds=PERIODS["24h"].slot_seconds)
+    for number in range(30):
+        record(check, slot * number, "critical")
+    assert len(summary(service).notes) == 30
+    record(check, slot * 30, "critical")
+    found = summary(service)
+    assert (found.bar.count("c"), found.notes) == (31, {})
+
+
 def test_archived_checks_do_not_count():
     service = make_service()
     old = make_check(service)
