@@ -227,7 +227,7 @@ def spread(rounds: int) -> None:
                     guard.call(fails)
             opened = time.monotonic()
             delays += [max(0.0, float(heard(watcher)) - opened) for watcher in watchers]
-            wait_until(lambda: not guard._local.opened_here)
+            wait_until(lambda: not guard._local._opened)
             store.reset(service_id, "benchmark", "")
     finally:
         for watcher in watchers:

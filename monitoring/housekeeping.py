@@ -18,10 +18,12 @@ from django.utils import timezone
 from monitoring import actions, summaries
 from monitoring.breakers import store
 from monitoring.models import (
+    Alert,
     Breaker,
     BreakerMinute,
     BreakerTransition,
     Check,
+    Guarded,
     Process,
     Rollup,
     StateChange,
@@ -39,7 +41,7 @@ LEVEL_DAYS = {
 """How many days each level of rollups is kept; every period of the pages fits in its level."""
 
 CHANGE_DAYS = 400
-"""How many days state changes are kept: a year, and time to look back on it."""
+"""How many days state changes and resolved alerts are kept: a year, and time to look back on it."""
 
 BREAKER_MINUTES_KEPT = timedelta(days=8)
 """A breaker's metrics cover a week."""
@@ -58,6 +60,7 @@ def run() -> None:
         drop_old_results,
         drop_old_rollups,
         drop_old_changes,
+        drop_old_alerts,
         drop_old_breaker_counts,
         forget_processes,
         summaries.refresh_due,
@@ -114,10 +117,17 @@ def drop_old_changes(now: datetime | None = None) -> int:
     return StateChange.objects.filter(at__lt=oldest).delete()[0]
 
 
+def drop_old_alerts(now: datetime | None = None) -> int:
+    """Delete alerts that were resolved ``CHANGE_DAYS`` ago; return how many."""
+    oldest = (now or timezone.now()) - timedelta(days=CHANGE_DAYS)
+    return Alert.objects.filter(resolved_at__lt=oldest).delete()[0]
+
+
 def sweep_breakers() -> int:
     """End forces that are over and trials that were lost, of breakers that no process uses just now; how many."""
     over = Q(forced_until__lte=timezone.now()) | ~Q(trials=[])
-    ids = Breaker.objects.filter(over, service__archived_at=None).values_list("service_id", flat=True)
+    present = Guarded.objects.filter(archived_at=None).order_by().values("id")
+    ids = Breaker.objects.filter(over, service__in=present).values_list("service_id", flat=True)
     return sum(store.sweep(service_id) is not None for service_id in ids)
 
 
@@ -132,11 +142,11 @@ def drop_old_breaker_counts() -> int:
     return slots + minutes + log
 
 
-# Two windows back nothing is looked at any more: of busy services there is a row for each tenth of one.
+# Two windows back nothing is looked at any more: of busy breakers there is a row for each tenth of one.
 _DROP_SLOTS = """
-DELETE FROM monitoring_breakerslot t USING monitoring_service v
+DELETE FROM monitoring_breakerslot t USING monitoring_guarded v
 WHERE v.id = t.service_id
-  AND t.start < now() - 2 * make_interval(secs => greatest(coalesce((v.breaker ->> 'window')::float8, 10), 60))
+  AND t.start < now() - 2 * make_interval(secs => greatest(coalesce((v.policy ->> 'window')::float8, 10), 60))
 """
 
 

@@ -13,7 +13,7 @@ from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from monitoring import overview, selfwatch
+from monitoring import alerts, overview, selfwatch
 from monitoring.breakers import reads
 from monitoring.breakers.machine import Mode
 from monitoring.models import Rollup, Service
@@ -62,6 +62,7 @@ def collect() -> Iterator[Metric]:
     yield _services()
     yield from _checks()
     yield from _breakers()
+    yield _alerts()
     yield from _self()
 
 
@@ -130,7 +131,9 @@ def _probes(rows: list[Row]) -> Metric:
 
 def _breakers() -> Iterator[Metric]:
     state = GaugeMetricFamily(
-        "wsmon_breaker_state", "1 for what callers of a service meet, 0 for others.", labels=["service", "state"]
+        "wsmon_breaker_state",
+        "1 for what callers of a service or destination meet, 0 for others.",
+        labels=["service", "state"],
     )
     forced = GaugeMetricFamily("wsmon_breaker_forced", "1 while a person forces it.", labels=["service"])
     calls = GaugeMetricFamily(
@@ -145,6 +148,13 @@ def _breakers() -> Iterator[Metric]:
         calls.add_metric([view.slug, "failed"], view.fail)
         rejected.add_metric([view.slug], view.rejected)
     yield from (state, forced, calls, rejected)
+
+
+def _alerts() -> Metric:
+    family = GaugeMetricFamily("wsmon_alerts_open", "Alerts that are open.", labels=["kind", "severity"])
+    for (kind, severity), number in alerts.open_counts().items():
+        family.add_metric([kind, severity], number)
+    return family
 
 
 def _self() -> Iterator[Metric]:

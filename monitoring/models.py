@@ -14,17 +14,29 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from monitoring.breakermodels import Breaker, BreakerMinute, BreakerSlot, BreakerTransition, RecoveryFactor
+from monitoring.alertmodels import Alert
+from monitoring.breakermodels import (
+    Breaker,
+    BreakerMinute,
+    BreakerSlot,
+    BreakerTransition,
+    Circuit,
+    Guarded,
+    RecoveryFactor,
+)
 from wsmon.vocabulary import Category, Criticality, Outcome, Status
 
 __all__ = [
+    "Alert",
     "Breaker",
     "BreakerMinute",
     "BreakerSlot",
     "BreakerTransition",
     "Check",
     "CheckState",
+    "Circuit",
     "Credential",
+    "Guarded",
     "Heartbeat",
     "MaintenanceWindow",
     "ProbeResult",

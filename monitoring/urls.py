@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 
 from monitoring.views import actions, breakers, overview, service
+
+
+class NameConverter(StringConverter):
+    """The name of a service, or of a circuit with its kind: ``destination:app``."""
+
+    regex = "(?:[a-z]+:)?[-a-zA-Z0-9_]+"
+
+
+register_converter(NameConverter, "guarded")
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -12,7 +22,7 @@ urlpatterns = [
     path("changes/", overview.changes, name="changes"),
     path("breakers/", breakers.breakers, name="breakers"),
     path("breakers/transitions/", breakers.transitions, name="breaker-transitions"),
-    path("breakers/<slug:slug>/<slug:action>/", breakers.act, name="breaker-act"),
+    path("breakers/<guarded:slug>/<slug:action>/", breakers.act, name="breaker-act"),
     path("services/<slug:slug>/", service.service, name="service"),
     path("services/<slug:slug>/live/", service.live, name="service-live"),
     path("services/<slug:slug>/series.json", service.series, name="service-series"),

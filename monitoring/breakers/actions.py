@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from django.db import transaction
 
@@ -10,15 +11,25 @@ from monitoring import storable
 from monitoring.actions import Refused
 from monitoring.breakers import store
 from monitoring.breakers.machine import Mode
-from monitoring.models import Service
 from wsmon.audit import Actor, record
 
+GONE = "this breaker does not exist any more"
 LONGEST_FORCE = 366 * 86_400.0
 """Seconds. Whoever wants it longer means for good."""
 
 
+class Named(Protocol):
+    """A service or a circuit, as its model or a view of its breaker knows it."""
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def slug(self) -> str: ...
+
+
 @transaction.atomic
-def force(service: Service, mode: Mode, actor: Actor, reason: str, seconds: float | None) -> None:
+def force(service: Named, mode: Mode, actor: Actor, reason: str, seconds: float | None) -> None:
     """Put a person's word above a breaker's state, for a time or (None) until somebody ends it.
 
     Raises :class:`monitoring.actions.Refused` without a reason, for HALF_OPEN and for a time that is none.
@@ -32,13 +43,13 @@ def force(service: Service, mode: Mode, actor: Actor, reason: str, seconds: floa
         raise Refused(f"the time must be more than 0 and at most {LONGEST_FORCE / 86_400:g} days")
     forced = store.force(service.id, mode, actor.name, reason, seconds)
     if forced is None:
-        raise Refused("this service does not exist any more")
+        raise Refused(GONE)
     until = forced.state.override.until if forced.state.override else None
     _audit(actor, "breaker.force", service, reason, state=mode.value, until=until.isoformat() if until else None)
 
 
 @transaction.atomic
-def release(service: Service, actor: Actor, reason: str) -> bool:
+def release(service: Named, actor: Actor, reason: str) -> bool:
     """End a force, so that the state underneath counts again; False when none holds. The reason may be empty."""
     reason = _clean(reason)
     released = store.force(service.id, None, actor.name, reason, None)
@@ -49,15 +60,15 @@ def release(service: Service, actor: Actor, reason: str) -> bool:
 
 
 @transaction.atomic
-def reset(service: Service, actor: Actor, reason: str = "") -> None:
+def reset(service: Named, actor: Actor, reason: str = "") -> None:
     """Close a breaker, end a force, and forget how often it opened. The reason may be empty."""
     reason = _clean(reason)
     if store.reset(service.id, actor.name, reason) is None:
-        raise Refused("this service does not exist any more")
+        raise Refused(GONE)
     _audit(actor, "breaker.reset", service, reason, state=Mode.CLOSED.value, until=None)
 
 
-def _audit(actor: Actor, action: str, service: Service, reason: str, **details: str | None) -> None:
+def _audit(actor: Actor, action: str, service: Named, reason: str, **details: str | None) -> None:
     record(actor, action, f"breaker:{service.slug}", reason, **details)
 
 

@@ -30,7 +30,6 @@ from monitoring.breakers.external import Reported
 from monitoring.breakers.machine import Mode
 from monitoring.breakers.reads import BreakerView
 from monitoring.breakers.store import Shared
-from monitoring.models import Service
 from monitoring.periods import PERIODS
 from wsmon.audit import Actor
 from wsmon.callers import access
@@ -43,7 +42,8 @@ OPERATE = access("monitoring:admin", "monitoring.operate")
 REPORT = access("monitoring:admin", "monitoring.operate", counted_as="reports")
 """Programs report each second: that has a limit of its own."""
 
-Name = Annotated[str, Path(description="the service's name", examples=["stripe"])]
+Name = Annotated[str, Path(description="the service's name, or a destination's", examples=["stripe"])]
+NOBODY = "there is no service of that name"
 SEVERAL = {200: BreakerState, 404: ProblemDocument}
 
 
@@ -71,21 +71,21 @@ def metrics(
     """Calls, failures, refusals, openings and time not closed."""
     views = reads.views()
     found = reads.metrics(views, PERIODS[timeframe].length)
-    rows = [{"service": view.slug} | found[view.id] for view in views]
+    rows = [{"service": view.slug, "kind": view.kind} | found[view.id] for view in views]
     return {"timeframe": timeframe, "breakers": rows, "last_updated": timezone.now()}
 
 
 @router.post("/reset/{service}", response=SEVERAL, auth=OPERATE, summary="Close a breaker and forget its past")
 def reset(request: HttpRequest, service: Name, body: Annotated[ResetRequest | None, Body()] = None) -> dict[str, Any]:
     """CLOSED, with an empty window, nothing forced, and the open time back to its first length."""
-    actions.reset(_service(service), Actor.of(request), body.reason if body else "")
+    actions.reset(_view(service), Actor.of(request), body.reason if body else "")
     return answer(_view(service))
 
 
 @router.post("/force/{service}", response=SEVERAL, auth=OPERATE, summary="Force a breaker, or end that")
 def force(request: HttpRequest, service: Name, body: ForceRequest) -> dict[str, Any]:
     """Hold it OPEN or CLOSED whatever its calls do, for some minutes or until further notice."""
-    found, actor = _service(service), Actor.of(request)
+    found, actor = _view(service), Actor.of(request)
     if body.state is None:
         actions.release(found, actor, body.reason)
     elif not body.reason:
@@ -146,6 +146,7 @@ def answer(view: BreakerView) -> dict[str, Any]:
     state, override = view.state, view.state.override
     return {
         "service": view.slug,
+        "kind": view.kind,
         "state": view.effective,
         "policy": view.policy.policy,
         "forced": override.mode if override else None,
@@ -181,19 +182,15 @@ def _reported(item: OutcomeItem) -> Reported:
     return Reported(item.ok, seconds, item.status, item.retry_after, item.at, item.count)
 
 
-def _service(slug: str) -> Service:
-    found = Service.objects.filter(slug=slug.replace("\0", ""), archived_at=None).first()
+def _shared(name: str) -> Shared:
+    found = store.read([name.replace("\0", "")]).get(name)
     if found is None:
-        raise Problem(404, "there is no service of that name")
+        raise Problem(404, NOBODY)
     return found
 
 
-def _shared(slug: str) -> Shared:
-    return store.read([_service(slug).slug])[slug]
-
-
-def _view(slug: str) -> BreakerView:
-    found = reads.view(_service(slug).slug)
+def _view(name: str) -> BreakerView:
+    found = reads.view(name.replace("\0", ""))
     if found is None:
-        raise Problem(404, "there is no service of that name")
+        raise Problem(404, NOBODY)
     return found

@@ -17,6 +17,7 @@ LONGEST_FORCE_MINUTES = 60 * 24 * 31
 _TIME = "2026-11-21T09:30:00.120Z"
 _BREAKER: JSON = {
     "service": "stripe",
+    "kind": "service",
     "state": "OPEN",
     "policy": "rolling",
     "forced": None,
@@ -45,6 +46,7 @@ def _example(example: JSON, *, strict: bool = False) -> ConfigDict:
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
 Forced = Literal["OPEN", "CLOSED"]
+Guards = Annotated[Literal["service", "destination"], Field(description="what it guards")]
 
 
 class BreakerState(Schema):
@@ -52,7 +54,8 @@ class BreakerState(Schema):
 
     model_config = _example(_BREAKER)
 
-    service: str = Field(description="the service's name")
+    service: str = Field(description="the name of what it guards: `stripe`, or `destination:app`")
+    kind: Guards
     state: Mode
     policy: Literal["rolling", "counting"]
     forced: Forced | None = Field(description="by a person, until `forced_until` or for good")
@@ -161,6 +164,7 @@ class BreakerMetrics(Schema):
     """A breaker's numbers over the timeframe, over all processes."""
 
     service: str
+    kind: Guards
     calls: int
     failures: int
     failure_rate: float | None
@@ -178,6 +182,7 @@ class MetricsAnswer(Schema):
             "breakers": [
                 {
                     "service": "stripe",
+                    "kind": "service",
                     "calls": 20_400,
                     "failures": 61,
                     "failure_rate": 0.00299,

@@ -80,13 +80,30 @@ class Guard:
 
     @property
     def name(self) -> str:
-        """The service's."""
+        """The service's, or a circuit's such as "destination:app"."""
         return self._local.name
 
     @property
     def is_open(self) -> bool:
         """Whether a call would be refused now, as far as this process knows; a trial may still be let through."""
         return not self._local.era.closed
+
+    @property
+    def retry_in(self) -> float | None:
+        """None while calls pass, else seconds until :meth:`trial` is worth a try, 0 being now. Does no I/O.
+
+        As far as this process knows, see :attr:`known`. It may become sooner, so look again now and then.
+        """
+        return self._local.retry_in
+
+    @property
+    def known(self) -> bool:
+        """Whether the shared state has reached this process. Until it has, calls pass and only its own count."""
+        return self._local.known
+
+    def wait_known(self, timeout: float) -> bool:
+        """Wait until it is known, ``timeout`` seconds at most; whether it is. A process needs it once per breaker."""
+        return self._local.wait_known(timeout)
 
     @property
     def is_forced(self) -> bool:
@@ -214,6 +231,10 @@ class Guard:
         if known is not None and ending.kind is not Kind.NEUTRAL:
             known.wait(ASK_SECONDS)
 
+    def of_status(self, status: int, retry_after: float | None = None) -> Ending:
+        """What an answer of that HTTP status counts as, by this breaker's policy."""
+        return self._local.policy.of_status(status, retry_after)
+
     # -- parts --------------------------------------------------------------------------------------
 
     def _enter(self) -> Pass:
@@ -312,9 +333,9 @@ def breaker(
     slow_over: float | None = None,
     fallback: Callable[[CircuitOpen], Any] | None = None,
 ) -> Guard:
-    """The breaker of the service of that name; see :class:`Guard` for what may be said of its use.
+    """The breaker of the service or circuit of that name; see :class:`Guard` for what may be said of its use.
 
-    A name that no service has gets a breaker of this process alone, with the default policy: a breaker
+    A name that nothing has gets a breaker of this process alone, with the default policy: a breaker
     never fails a call by itself.
     """
     if not exclude and not answers and slow_over is None and fallback is None:

@@ -27,6 +27,8 @@ ASK_SECONDS = 0.5
 """How long a call waits, at most, for the store's word on its trial."""
 ASK_AGAIN = 0.1
 """Seconds after a refused trial in which this process asks for no other."""
+TAKEN_SECONDS = 0.25
+"""When to look again while others make the trial: how it ends is told within a moment."""
 KEPT_SLOTS = 1_000
 """Slots of counts that are kept while the store is away; what is older is dated later than it was."""
 
@@ -109,6 +111,8 @@ class LocalBreaker:
         self.sync = sync
         self.policy = Policy()
         self.shared: Shared | None = None
+        self.known = False
+        """The store has said something of it, if only that it does not know it."""
         self._read_at = float("-inf")
         self.forget()
 
@@ -126,6 +130,9 @@ class LocalBreaker:
         self._alone_since: float | None = None
         self._asking = False
         self._ask_after = float("-inf")
+        self._heard = threading.Event()
+        if self.known:
+            self._heard.set()
         # Not the one before: another thread may have been half through its counter when the process forked.
         self.era = Era(-1, closed=True, plain=True)
         self._renew_era(self._drained_at)
@@ -175,6 +182,24 @@ class LocalBreaker:
                     self._ask_after = now + ASK_AGAIN
                 refusal = None if granted else self._refuse(now, now)
         return refusal or Pass(self.era, token)
+
+    def wait_known(self, seconds: float) -> bool:
+        """Wait until the store has said something of it; False when it did not in time."""
+        return self._heard.wait(seconds)
+
+    @property
+    def retry_in(self) -> float | None:
+        """None while calls pass, else seconds until it is worth asking for a trial. Asks nobody."""
+        era = self.era
+        if era.closed:
+            return None
+        with self._lock:
+            now = time.monotonic()
+            self._renew_era(now)  # an override may be over by now
+            if self.era.closed:
+                return None
+            wait = max(self._due(now), self._ask_after) - now
+            return max(wait, TAKEN_SECONDS if self._is_taken(now) else 0.0)
 
     def finished(self, era: Era, ending: Ending) -> None:
         """Count a call that was admitted in ``era``; a stale one counts nothing."""
@@ -246,7 +271,7 @@ class LocalBreaker:
             self._fold = fold.followed_by(self._fold)
 
     def learn(self, shared: Shared | None, read_at: float) -> None:
-        """Take over what the store says; None when it does not know the service (any more)."""
+        """Take over what the store says; None when it does not know the name (any more)."""
         with self._lock:
             now = time.monotonic()
             self._drain(now)
@@ -265,6 +290,8 @@ class LocalBreaker:
                 if shared.state.effective is not Mode.CLOSED or generation != self.era.generation:
                     self._opened = None
             self._renew_era(now)
+            self.known = True
+            self._heard.set()
 
     def stand_down(self, before: float) -> None:
         """The store, which knows every process's calls, did not open what was opened here ``before`` its word."""
@@ -279,11 +306,6 @@ class LocalBreaker:
         shared = self.shared
         failing = bool(shared and (shared.window.fail or any(one.fail for one in list(self._counts.values()))))
         return failing or not self.era.closed
-
-    @property
-    def opened_here(self) -> bool:
-        """Whether only this process's own count has opened it."""
-        return self._opened is not None
 
     # -- under the lock -----------------------------------------------------------------------------
 
@@ -323,6 +345,14 @@ class LocalBreaker:
 
     def _is_alone(self, now: float) -> bool:
         return self.shared is None or now - self.sync.heard_at > STALE_SECONDS
+
+    def _is_taken(self, now: float) -> bool:
+        """Whether as many trials as may be are under way, as far as this process knows."""
+        if self._asking:
+            return True
+        if self._is_alone(now):
+            return self._alone_since is not None and now - self._alone_since < machine.LONGEST_TRIAL
+        return len(self._state(now).trials) >= self.policy.trials
 
     def _refuse(self, due: float, now: float) -> Refusal:
         self._put(self.era.generation, now, _REJECTED)

@@ -13,11 +13,12 @@ from django.db import connection
 from django.db.models import Count, Sum
 from django.utils import timezone
 
+from monitoring.breakermodels import kind_of
 from monitoring.breakers import machine, store
-from monitoring.breakers.machine import Cause, Mode, State
+from monitoring.breakers.machine import Mode, State
 from monitoring.breakers.policy import BUCKETS, Policy
 from monitoring.breakers.store import Shared
-from monitoring.models import BreakerMinute, BreakerTransition, Service
+from monitoring.models import BreakerMinute, BreakerTransition, Guarded
 
 TREND_MINUTES = 60
 REJECTED_WITHIN = timedelta(hours=24)
@@ -37,9 +38,11 @@ class BreakerView:
     """A breaker as a page or the API shows it."""
 
     id: int
-    """The service's."""
+    """The service's, or the circuit's."""
     slug: str
     label: str
+    url: str
+    """The page of what it guards; empty for a service, whose page follows from its name."""
     state: State
     policy: Policy
     factor: float
@@ -51,6 +54,11 @@ class BreakerView:
     rejected: int
     """Calls refused in the last 24 hours, over all processes."""
     now: datetime
+
+    @property
+    def kind(self) -> str:
+        """What it guards: "service", "destination"."""
+        return kind_of(self.slug)
 
     @property
     def effective(self) -> Mode:
@@ -94,11 +102,6 @@ class BreakerView:
         return self.state.open_for * self.factor
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it is open because of our own credential or call rate, and not of an outage."""
-        return self.state.cause in (Cause.CREDENTIAL, Cause.RATE_LIMIT)
-
-    @property
     def policy_words(self) -> str:
         """ "rolling · 50% of ≥ 20 in 10 s", "counting · 5 failures"."""
         policy = self.policy
@@ -108,16 +111,16 @@ class BreakerView:
 
 
 def views(slugs: Collection[str] | None = None) -> list[BreakerView]:
-    """The breakers of some services, or of all: those that let nothing through first, then by name."""
+    """The breakers of some services and circuits, or of all: those that let nothing through first, then by name."""
     shared = store.read(slugs)
     ids = [one.service_id for one in shared.values()]
-    labels = {row.id: row.label for row in Service.objects.filter(id__in=ids)}
     buckets, trends, rejected = _buckets(ids), _trends(ids), _rejected(ids)
     found = [
         BreakerView(
             id=one.service_id,
             slug=one.name,
-            label=labels.get(one.service_id, one.name),
+            label=one.label or one.name,
+            url=one.url,
             state=_present(one),
             policy=one.policy,
             factor=one.factor,
@@ -133,7 +136,7 @@ def views(slugs: Collection[str] | None = None) -> list[BreakerView]:
 
 
 def view(slug: str) -> BreakerView | None:
-    """One breaker, or None when there is no such service."""
+    """One breaker, or None when nothing has that name."""
     return next(iter(views([slug])), None)
 
 
@@ -144,8 +147,8 @@ def _present(shared: Shared) -> State:
 
 _BUCKETS = """
 SELECT t.service_id, floor(extract(epoch FROM clock_timestamp() - t.start) / w.slot)::int, sum(t.ok), sum(t.fail)
-FROM monitoring_service v
-CROSS JOIN LATERAL (SELECT coalesce((v.breaker ->> 'window')::float8, 10) / %(number)s AS slot) w
+FROM monitoring_guarded v
+CROSS JOIN LATERAL (SELECT coalesce((v.policy ->> 'window')::float8, 10) / %(number)s AS slot) w
 JOIN monitoring_breakerslot t ON t.service_id = v.id
     AND t.start > clock_timestamp() - make_interval(secs => w.slot * %(number)s)
 WHERE v.id = ANY(%(ids)s) GROUP BY 1, 2
@@ -178,23 +181,31 @@ def _rejected(ids: list[int]) -> dict[int, int]:
     return dict(rows.values_list("service_id").annotate(Sum("rejected")))
 
 
-def transitions(
-    slug: str | None = None, *, before: int | None = None, limit: int = TRANSITIONS
-) -> list[BreakerTransition]:
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One line of the log, and whose it is."""
+
+    row: BreakerTransition
+    of: Guarded
+
+
+def transitions(slug: str | None = None, *, before: int | None = None, limit: int = TRANSITIONS) -> list[Transition]:
     """The newest transitions of one breaker or of all, newest first; ``before``: older than the one of that id."""
-    rows = BreakerTransition.objects.select_related("service").order_by("-id")
+    rows = BreakerTransition.objects.order_by("-id")
     if slug is not None:
-        rows = rows.filter(service__slug=slug)
+        rows = rows.filter(service__in=Guarded.objects.filter(slug=slug).order_by().values("id"))
     if before is not None:
         rows = rows.filter(id__lt=before)
-    return list(rows[:limit])
+    found = list(rows[:limit])
+    of = Guarded.objects.in_bulk({row.service_id for row in found})
+    return [Transition(row, of[row.service_id]) for row in found if row.service_id in of]
 
 
 def not_closed() -> int:
     """How many breakers let no call through, for the navigation."""
     with connection.cursor() as cursor:
         cursor.execute("""
-            SELECT count(*) FROM circuit_breaker_status b JOIN monitoring_service v ON v.id = b.service_id
+            SELECT count(*) FROM circuit_breaker_status b JOIN monitoring_guarded v ON v.id = b.service_id
             WHERE v.archived_at IS NULL AND 'CLOSED' <> CASE
                 WHEN b.forced <> '' AND (b.forced_until IS NULL OR b.forced_until > now()) THEN b.forced
                 ELSE b.state END
@@ -206,7 +217,7 @@ def not_closed() -> int:
 
 
 def metrics(found: Sequence[BreakerView], length: timedelta) -> dict[int, dict[str, Any]]:
-    """By service: calls, failures, refusals, openings and seconds not closed within a time up to now."""
+    """By id: calls, failures, refusals, openings and seconds not closed within a time up to now."""
     now = timezone.now()
     since = now - length
     ids = [one.id for one in found]

@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from monitoring.breakermodels import kind_of
 from monitoring.breakers import machine
 from monitoring.breakers.machine import Cause, Fold, Mode, Override, State, Trial, Trigger, Window
 from monitoring.breakers.policy import Ending, Policy
@@ -22,7 +23,7 @@ from monitoring.statuses import settle_services
 from wsmon import live
 
 CHANNEL = "wsmon_breakers"
-"""Notified with a service's id at each change of its breaker."""
+"""Notified with the id of what it guards at each change of a breaker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,21 @@ class Shared:
     """What the store knows of one breaker, at one moment of its clock."""
 
     service_id: int
+    """A service's or a circuit's: no two of them have the same."""
     name: str
     state: State
     window: Window
     policy: Policy
     factor: float
     now: datetime
+    label: str = ""
+    url: str = ""
+    """The page of what it guards; empty for a service, whose page follows from its name."""
+
+    @property
+    def kind(self) -> str:
+        """What it guards: "service", "destination"."""
+        return kind_of(self.name)
 
     @property
     def due_in(self) -> float | None:
@@ -64,33 +74,33 @@ class Counts:
 # Reading ------------------------------------------------------------------------------------------
 
 _READ = """
-SELECT v.id, v.slug, v.breaker::text, b::text, w.ok, w.fail, w.credential, w.limited, w.retry_at,
-    coalesce((SELECT factor FROM monitoring_recoveryfactor), 1), clock_timestamp()
-FROM monitoring_service v
+SELECT v.id, v.name, v.policy::text, b::text, w.ok, w.fail, w.credential, w.limited, w.retry_at,
+    coalesce((SELECT factor FROM monitoring_recoveryfactor), 1), clock_timestamp(), v.label, v.url
+FROM monitoring_guarded v
 LEFT JOIN LATERAL (SELECT to_jsonb(c) AS b FROM circuit_breaker_status c WHERE c.service_id = v.id) s ON true
 LEFT JOIN LATERAL (
     SELECT sum(ok) AS ok, sum(fail) AS fail, sum(credential) AS credential, sum(limited) AS limited,
         max(retry_at) AS retry_at
     FROM monitoring_breakerslot t
     WHERE t.service_id = v.id AND t.generation = coalesce((b ->> 'generation')::bigint, 0)
-      AND t.start > clock_timestamp() - make_interval(secs => coalesce((v.breaker ->> 'window')::float8, 10))
+      AND t.start > clock_timestamp() - make_interval(secs => coalesce((v.policy ->> 'window')::float8, 10))
 ) w ON true
 WHERE v.archived_at IS NULL AND {condition}
 """
 
 
 def read(names: Iterable[str] | None = None) -> dict[str, Shared]:
-    """The breakers of some services by name, or of all; services that do not exist are left out."""
-    condition = "true" if names is None else "v.slug = ANY(%(names)s)"
+    """The breakers of some services and circuits by name, or of all; those that do not exist are left out."""
+    condition = "true" if names is None else "v.name = ANY(%(names)s)"
     with connection.cursor() as cursor:
         cursor.execute(_READ.format(condition=condition), {"names": list(names or ())})
         return {row[1]: _shared(row) for row in cursor.fetchall()}
 
 
 def _shared(row: Sequence[Any]) -> Shared:
-    service_id, name, policy, stored, ok, fail, credential, limited, retry_at, factor, now = row
+    service_id, name, policy, stored, ok, fail, credential, limited, retry_at, factor, now, label, url = row
     window = Window(int(ok or 0), int(fail or 0), int(credential or 0), int(limited or 0), retry_at)
-    return Shared(service_id, name, _state(stored), window, Policy.of(json.loads(policy)), factor, now)
+    return Shared(service_id, name, _state(stored), window, Policy.of(json.loads(policy)), factor, now, label, url)
 
 
 def _state(stored: str | None) -> State:
@@ -140,7 +150,7 @@ SELECT service_id, generation,
     max(coalesce(at, clock_timestamp()) + make_interval(secs => retry_after))
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(service_id bigint, generation bigint, slot float8,
     ok int, fail int, credential int, limited int, rejected int, retry_after float8, at timestamptz)
-WHERE (ok > 0 OR fail > 0) AND EXISTS (SELECT FROM monitoring_service v WHERE v.id = service_id)
+WHERE (ok > 0 OR fail > 0) AND EXISTS (SELECT FROM monitoring_guarded v WHERE v.id = service_id)
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 ON CONFLICT (service_id, generation, start) DO UPDATE SET
     ok = monitoring_breakerslot.ok + excluded.ok, fail = monitoring_breakerslot.fail + excluded.fail,
@@ -153,7 +163,7 @@ _COUNT_MINUTES = """
 INSERT INTO monitoring_breakerminute (service_id, start, ok, fail, rejected)
 SELECT service_id, date_trunc('minute', coalesce(at, clock_timestamp())), sum(ok), sum(fail), sum(rejected)
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(service_id bigint, ok int, fail int, rejected int, at timestamptz)
-WHERE EXISTS (SELECT FROM monitoring_service v WHERE v.id = service_id)
+WHERE EXISTS (SELECT FROM monitoring_guarded v WHERE v.id = service_id)
 GROUP BY 1, 2 ORDER BY 1, 2
 ON CONFLICT (service_id, start) DO UPDATE SET
     ok = monitoring_breakerminute.ok + excluded.ok, fail = monitoring_breakerminute.fail + excluded.fail,
@@ -298,8 +308,18 @@ def set_recovery_factor(factor: float) -> None:
         live.publish("breaker", {"services": []})
 
 
+def announce(service_id: int, *, listed: bool = True) -> None:
+    """Let processes, pages and programs read a breaker anew: its policy changed, or it came.
+
+    Not ``listed``: it went, or has another name; who knows a list of all reads that.
+    """
+    _notify(str(service_id))
+    live.publish("state", {"services": [service_id]})
+    live.publish("breaker", {"services": [service_id] if listed else []})
+
+
 def _change(service_id: int, step: Step, trigger: Trigger, by: str = "", reason: str = "") -> Shared | None:
-    """Lock a breaker, ask ``step`` for its next state, and write it, its log and its service's status.
+    """Lock a breaker, ask ``step`` for its next state, and write it, its log and the service's status.
 
     Returns what the store then knows, None when the step changed nothing.
     """
@@ -362,7 +382,10 @@ def _log(shared: Shared, new: State, trigger: Trigger, by: str, reason: str) -> 
 
 
 def _tell(shared: Shared) -> None:
-    """Settle the service's status, which a breaker has a say in, and tell processes and pages."""
+    """Settle the service's status, which a breaker has a say in, and tell processes and pages.
+
+    Of what is no service no status is settled; pages that count breakers are told of it all the same.
+    """
     settle_services({shared.service_id: shared.now})
     _notify(str(shared.service_id))
     live.publish("state", {"services": [shared.service_id]})

@@ -11,7 +11,7 @@ from wsmon.vocabulary import JSON
 
 
 def stream_events(service_ids: set[int]) -> list[dict[str, JSON]]:
-    """The breakers of some services, or of all for an empty set, by name."""
+    """The breakers of some services and circuits, or of all for an empty set, by name."""
     found = [one for one in store.read().values() if not service_ids or one.service_id in service_ids]
     return [_item(one) for one in sorted(found, key=lambda one: one.name)]
 
@@ -25,6 +25,7 @@ def _item(shared: Shared) -> dict[str, JSON]:
     override = state.override
     return {
         "service": shared.name,
+        "kind": shared.kind,
         "state": state.effective.value,
         "policy": shared.policy.policy,
         "forced": override.mode.value if override else None,

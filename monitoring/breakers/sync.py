@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import copy
 import os
 import queue
 import select
@@ -21,13 +20,14 @@ from dataclasses import dataclass, field
 
 import psycopg
 import structlog
-from django.db import Error, connection, connections
+from django.db import Error, connection
 
 from monitoring.breakers import machine, store
 from monitoring.breakers.local import ASK_SECONDS, LocalBreaker
 from monitoring.breakers.machine import Fold, Mode
 from monitoring.breakers.policy import NEUTRAL, Ending
 from monitoring.breakers.store import Shared
+from wsmon.connections import own_connection
 
 log = structlog.get_logger(__name__)
 
@@ -152,7 +152,7 @@ class Syncer:
     # -- the thread ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        _own_connection()
+        own_connection(PATIENCE)
         last_round = float("-inf")
         me = threading.current_thread()
         while self._thread is me and not self._stopping:
@@ -347,17 +347,6 @@ def _time_is_up(shared: Shared) -> bool:
 
 def _me() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
-
-
-def _own_connection() -> None:
-    """Give this thread a connection outside the pool, which callers may have emptied."""
-    own = connections.create_connection("default")
-    own.settings_dict = copy.deepcopy(own.settings_dict)
-    options = own.settings_dict["OPTIONS"]
-    options.pop("pool", None)
-    options["options"] = f"{options.get('options', '')} {PATIENCE}"
-    own.settings_dict["CONN_MAX_AGE"] = None
-    connections["default"] = own
 
 
 syncer = Syncer()

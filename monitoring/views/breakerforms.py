@@ -12,7 +12,6 @@ from monitoring.breakers import actions
 from monitoring.breakers.machine import Mode
 from monitoring.breakers.policy import Policy
 from monitoring.breakers.reads import BreakerView
-from monitoring.models import Service
 from monitoring.templatetags.wsmon_ui import clock_text, span_words
 from monitoring.views.forms import FIELD, SELECT
 from wsmon.audit import Actor
@@ -70,7 +69,7 @@ class Act:
     do: str
     form: type[ReasonForm | ForceForm]
     effect: Callable[[BreakerView], list[str]]
-    run: Callable[[Service, Actor, Any], str]
+    run: Callable[[BreakerView, Actor, Any], str]
     """Does it; returns what to tell, or nothing when there was nothing to do."""
     css: str = ""
     submit: str = "danger-fill"
@@ -141,23 +140,23 @@ def _calls(number: int) -> str:
     return "1 call" if number == 1 else f"{number:,} calls"
 
 
-def _forcing(mode: Mode) -> Callable[[Service, Actor, ForceForm], str]:
-    def run(service: Service, actor: Actor, form: ForceForm) -> str:
-        actions.force(service, mode, actor, form.cleaned_data["reason"], form.seconds)
-        return f"{service.label} is forced {mode.lower()} {HELD_FOR[form.cleaned_data['expires']]}"
+def _forcing(mode: Mode) -> Callable[[BreakerView, Actor, ForceForm], str]:
+    def run(view: BreakerView, actor: Actor, form: ForceForm) -> str:
+        actions.force(view, mode, actor, form.cleaned_data["reason"], form.seconds)
+        return f"{view.label} is forced {mode.lower()} {HELD_FOR[form.cleaned_data['expires']]}"
 
     return run
 
 
-def _releasing(service: Service, actor: Actor, form: ReasonForm) -> str:
-    if actions.release(service, actor, form.cleaned_data["reason"]):
-        return f"The force on {service.label} has ended"
+def _releasing(view: BreakerView, actor: Actor, form: ReasonForm) -> str:
+    if actions.release(view, actor, form.cleaned_data["reason"]):
+        return f"The force on {view.label} has ended"
     return ""
 
 
-def _resetting(service: Service, actor: Actor, form: ReasonForm) -> str:
-    actions.reset(service, actor, form.cleaned_data["reason"])
-    return f"{service.label}’s breaker was reset"
+def _resetting(view: BreakerView, actor: Actor, form: ReasonForm) -> str:
+    actions.reset(view, actor, form.cleaned_data["reason"])
+    return f"{view.label}’s breaker was reset"
 
 
 ACTS = {

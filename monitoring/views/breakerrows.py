@@ -8,8 +8,8 @@ from functools import cached_property
 
 from monitoring.advice import BY_CATEGORY
 from monitoring.breakers.machine import Cause, Mode, Trigger
-from monitoring.breakers.reads import BreakerView
-from monitoring.models import BreakerTransition
+from monitoring.breakers.reads import BreakerView, Transition
+from monitoring.models import BreakerTransition, Guarded
 from monitoring.templatetags.wsmon_ui import clock_text, span_words
 from monitoring.views.breakerforms import Act, offered
 from wsmon.vocabulary import Category
@@ -35,7 +35,7 @@ class Row:
 
     @property
     def id(self) -> int:
-        """The service's."""
+        """The breaker's."""
         return self.view.id
 
     @property
@@ -160,6 +160,7 @@ class Step:
     """One transition in words."""
 
     row: BreakerTransition
+    of: Guarded
 
     @property
     def old(self) -> str:
@@ -212,6 +213,6 @@ class Step:
         }.get(Trigger(self.row.trigger), "–")
 
 
-def steps(rows: Iterable[BreakerTransition]) -> list[Step]:
+def steps(found: Iterable[Transition]) -> list[Step]:
     """Transitions in words."""
-    return [Step(row) for row in rows]
+    return [Step(one.row, one.of) for one in found]

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
@@ -21,7 +21,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 from monitoring.actions import Refused
 from monitoring.breakers import reads
 from monitoring.breakers.machine import Mode
-from monitoring.models import BreakerTransition, Service
+from monitoring.breakers.reads import BreakerView
+from monitoring.models import BreakerTransition, Guarded
 from monitoring.views.actions import may_operate
 from monitoring.views.breakerforms import ACTS, Act, ForceForm, ReasonForm
 from monitoring.views.breakerrows import GROUPS, Row, sentence, steps
@@ -121,8 +122,8 @@ def _newest() -> dict[str, Any]:
 @may_read
 def transitions(request: HttpRequest) -> HttpResponse:
     """The log of all breakers, newest first; of one with ``?service=``, older ones with ``?before=``."""
-    slug = request.GET.get("service", "")
-    service = Service.objects.filter(slug=slug).first() if slug else None
+    slug = request.GET.get("service", "").replace("\0", "")
+    service = Guarded.objects.filter(slug=slug).first() if slug else None
     query = {"service": service.slug} if service else {}
     newest = reverse("breaker-transitions") + (f"?{urlencode(query)}" if query else "")
     before = request.GET.get("before", "")
@@ -134,11 +135,11 @@ def transitions(request: HttpRequest) -> HttpResponse:
     rows, more = found[:STEPS_PER_PAGE], len(found) > STEPS_PER_PAGE
     told = {
         "service": service,
-        "services": Service.objects.filter(archived_at=None).order_by("slug"),
+        "services": Guarded.objects.filter(archived_at=None),
         "steps": steps(rows),
         "before": before,
         "newest": newest,
-        "older": f"{reverse('breaker-transitions')}?{urlencode(query | {'before': rows[-1].id})}" if more else "",
+        "older": f"{reverse('breaker-transitions')}?{urlencode(query | {'before': rows[-1].row.id})}" if more else "",
     }
     return render(request, "monitoring/breakers/transitions.html", told)
 
@@ -147,12 +148,11 @@ def transitions(request: HttpRequest) -> HttpResponse:
 @may_operate
 def act(request: HttpRequest, slug: str, action: str) -> HttpResponse:
     """Ask before an action (GET), or do it (POST)."""
-    kind = ACTS.get(action)
-    service = get_object_or_404(Service, slug=slug, archived_at=None)
-    view = reads.view(slug)
+    kind, view = ACTS.get(action), reads.view(slug)
     if kind is None or view is None:
-        raise Http404(f"no action {action}")
-    place = "service" if "service" in (request.GET.get("at"), request.POST.get("at")) else "list"
+        raise Http404(f"no action {action}, or nothing to act on")
+    at_service = view.kind == "service" and "service" in (request.GET.get("at"), request.POST.get("at"))
+    place = "service" if at_service else "list"
     row = Row(view, place)
     ids = f"{row.anchor}-{kind.name}-%s"
     if request.method != "POST":
@@ -161,11 +161,11 @@ def act(request: HttpRequest, slug: str, action: str) -> HttpResponse:
     if not form.is_valid():
         return _asked(request, kind, row, form, status=422)
     try:
-        told = kind.run(service, Actor.of(request), form)
+        told = kind.run(view, Actor.of(request), form)
     except Refused as why:
         form.add_error(None, sentence(str(why)))
         return _asked(request, kind, row, form, status=422)
-    return _done(request, service, place, told)
+    return _done(request, view, place, told)
 
 
 def _asked(
@@ -188,20 +188,20 @@ def _asked(
     return response
 
 
-def _done(request: HttpRequest, service: Service, place: str, told: str) -> HttpResponse:
-    words = told or f"Nothing was forced on {service.label} any more"
+def _done(request: HttpRequest, before: BreakerView, place: str, told: str) -> HttpResponse:
+    words = told or f"Nothing was forced on {before.label} any more"
     if not request.htmx:  # type: ignore[attr-defined]
         messages.success(request, f"{words}.")
-        return redirect(_back(service.slug, place))
+        return redirect(_back(before.slug, place))
     context: dict[str, Any] = {"status": "healthy" if told else "info", "title": words}
     if told:
         context["text"] = "Every process follows within a second."
     if place == "service":
-        context["p"] = service_context(request, service.slug)
+        context["p"] = service_context(request, before.slug)
         return render(request, "monitoring/breakers/_card_acted.html", context)
-    view = reads.view(service.slug)
+    view = reads.view(before.slug)
     if view is None:
-        raise Http404(f"no service {service.slug}")
+        raise Http404(f"nothing is named {before.slug}")
     return render(request, "monitoring/breakers/_acted.html", {"row": Row(view), **context})
 
 

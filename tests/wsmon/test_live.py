@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import socket
-import threading
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -26,6 +23,7 @@ from django.utils import timezone
 from monitoring.models import Service
 from tests.browser.site import Site
 from tests.monitoring.factories import make_check, make_service
+from tests.sse import Stream
 from tests.whole import eventually
 from wsmon import hub, live
 from wsmon.hub import Hub, Viewer, sse
@@ -53,37 +51,6 @@ def session_of(user: User) -> str:
     return client.cookies["sessionid"].value
 
 
-class Stream:
-    """An open /live/ stream, read in a thread. HTTP/1.0, so that the body comes without chunks."""
-
-    def __init__(self, site: Site, session: str, query: str = "") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", site.port), timeout=30)
-        request = f"GET /live/{query} HTTP/1.0\r\nHost: localhost\r\nCookie: sessionid={session}\r\n\r\n"
-        self.socket.sendall(request.encode())
-        self.text = ""
-        self.ended = False
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        while chunk := self.socket.recv(65_536):
-            self.text += chunk.decode()
-        self.ended = True
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        eventually(lambda: self.ended, "the stream's reader ends")
-        self.socket.close()
-
-    def wait_for(self, text: str, within: float = 10) -> str:
-        eventually(lambda: text in self.text, f"{text!r} in the stream", within)
-        return self.text
-
-    def events(self, name: str) -> list[str]:
-        found = re.findall(rf"event: {name}\n((?:data: .*\n)+)\n", self.text)
-        return [re.sub(r"^data: ", "", data, flags=re.M) for data in found]
-
-
 def open_streams() -> set[Viewer]:
     """Of every server in this process."""
     return {viewer for one in Hub._open for viewer in one.viewers}
@@ -91,7 +58,7 @@ def open_streams() -> set[Viewer]:
 
 @contextmanager
 def stream(site: Site, session: str, query: str = "") -> Iterator[Stream]:
-    opened = Stream(site, session, query)
+    opened = Stream(site.port, f"/live/{query}", {"Cookie": f"sessionid={session}"})
     try:
         yield opened
     finally:
@@ -251,11 +218,11 @@ class TestTheEndpoint:
             Service.objects.update(status="critical", reason="<b>refused</b>")
             live.publish("state", {"services": [service.id]})
             opened.wait_for("event: list")
-            (row,) = opened.events(f"svc-{service.id}")
+            (row,) = opened.data(f"svc-{service.id}")
             assert 'data-s="critical"' in row
             assert "&lt;b&gt;refused" in row
-            assert "0/1" in opened.events("overall")[-1]
-            assert json.loads(opened.events("list")[-1])["counts"]["unhealthy"] == 1
+            assert "0/1" in opened.data("overall")[-1]
+            assert json.loads(opened.data("list")[-1])["counts"]["unhealthy"] == 1
 
     def test_ordinary_results_are_gathered_into_one_event_a_second(self, site: Site) -> None:
         with stream(site, session_of(staff())) as opened:
@@ -263,7 +230,7 @@ class TestTheEndpoint:
             for number in range(20):
                 live.publish("tick", {"checks": {f"{number}0": [number, 10.0, time.time(), "healthy"]}})
             opened.wait_for('"19":')
-            ticks = [json.loads(data)["services"] for data in opened.events("tick")]
+            ticks = [json.loads(data)["services"] for data in opened.data("tick")]
             assert sum(len(tick) for tick in ticks) == 20
             assert len(ticks) <= 3
 
@@ -277,12 +244,12 @@ class TestTheEndpoint:
                 for number in (9, 7, 9):
                     live.publish("breaker", {"services": [number]})
             opened.wait_for("event: breakers")
-            assert [json.loads(data) for data in opened.events("breakers")] == [{"ids": [7, 9]}]
+            assert [json.loads(data) for data in opened.data("breakers")] == [{"ids": [7, 9]}]
             live.publish("breaker", {"services": []})  # any of them
-            eventually(lambda: len(opened.events("breakers")) == 2, "the second event")
+            eventually(lambda: len(opened.data("breakers")) == 2, "the second event")
             live.publish("breaker", {"services": list(range(31))})  # too many to name
-            eventually(lambda: len(opened.events("breakers")) == 3, "the third event")
-            assert [json.loads(data) for data in opened.events("breakers")[1:]] == [{"ids": []}, {"ids": []}]
+            eventually(lambda: len(opened.data("breakers")) == 3, "the third event")
+            assert [json.loads(data) for data in opened.data("breakers")[1:]] == [{"ids": []}, {"ids": []}]
 
     def test_a_page_that_missed_a_change_is_told_to_fetch(self, site: Site) -> None:
         session = session_of(staff())

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import socket
-import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -23,6 +20,7 @@ from django.utils import timezone
 from monitoring.breakers import store
 from monitoring.breakers.machine import Mode
 from monitoring.models import RecoveryFactor
+from tests import sse
 from tests.browser.site import Site
 from tests.monitoring.factories import make_service
 from tests.whole import eventually
@@ -65,30 +63,11 @@ def bearer(text: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {text}"}
 
 
-class Stream:
-    """An open stream, read in a thread."""
-
-    def __init__(self, site: Site, headers: dict[str, str], path: str = PATH) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", site.port), timeout=30)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.socket.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n{lines}\r\n".encode())
-        self.text = ""
-        self.ended = False
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        while chunk := self.socket.recv(65_536):
-            self.text += chunk.decode()
-        self.ended = True
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        eventually(lambda: self.ended, "the stream's reader ends")
-        self.socket.close()
+class Stream(sse.Stream):
+    """An open stream of the breakers."""
 
     def events(self, name: str) -> list[Any]:
-        return [json.loads(data) for data in re.findall(rf"event: {name}\ndata: (.*)\n\n", self.text)]
+        return [json.loads(data) for data in self.data(name)]
 
     def settle(self) -> None:
         """Wait until LISTEN has begun: from then on no change is missed, and none is sent twice."""
@@ -102,7 +81,7 @@ class Stream:
 
 @contextmanager
 def stream(site: Site, text: str = "", path: str = PATH, **headers: str) -> Iterator[Stream]:
-    opened = Stream(site, headers or bearer(text), path)
+    opened = Stream(site.port, path, headers or bearer(text))
     try:
         yield opened
     finally:

@@ -81,7 +81,7 @@ def test_its_own_window_forgets_after_ten_seconds(rolling: Process, clock: Clock
     rolling.works(2)
     rolling.fails(1)  # 1 of 3: too few to judge
     rolling.works()
-    assert not rolling.local.opened_here
+    assert not rolling.local._opened
 
 
 def test_a_counting_one_counts_alone_too(counting: Process, clock: Clock):

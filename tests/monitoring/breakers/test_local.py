@@ -161,7 +161,7 @@ def test_it_opens_on_the_calls_of_all_and_its_own(rolling: Process):
     rolling.learn(window=Window(ok=1, fail=2))
     rolling.fails(1)
     assert rolling.refuses()
-    assert rolling.local.opened_here
+    assert rolling.local._opened
     assert rolling.store.woken == 1
     assert rolling.counts().rejected == 1
 

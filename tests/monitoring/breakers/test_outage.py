@@ -140,7 +140,7 @@ def test_a_trial_is_decided_without_a_postgresql_that_is_frozen(syncer: sync.Syn
     guard = known(policy="counting", recovery_timeout=0.3, success_threshold=1)
     fails(guard, 5)
     eventually(lambda: Breaker.objects.filter(state="OPEN").exists(), "the store opened it")
-    eventually(lambda: not guard._local.opened_here, "and this process knows")
+    eventually(lambda: not guard._local._opened, "and this process knows")
     with frozen(embedded_database):
         passed = eventually(guard.trial, "it goes on alone")  # refused until then, each time after a moment
         assert passed is not None
