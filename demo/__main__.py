@@ -1,4 +1,4 @@
-"""`make demo`: the stand-in vendors, an application that calls them, and wsmon watching, in one process."""
+"""`make demo`: the stand-in vendors, an application that calls them, and wsmon between, in one process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import providers
 from demo import vendors
 from demo.traffic import Traffic
+from demo.webhooks import Senders
 from wsmon.launcher import entry
 from wsmon.launcher.ground import Address
 
@@ -39,6 +40,7 @@ def main() -> int:
     prepare(stand_ins.environment())
     address = Address.parse(os.environ.get("WSMON_BIND") or "127.0.0.1:8000")
     traffic = Traffic(stand_ins.environment(), address.url)
+    senders = Senders(stand_ins.environment(), address.url)
     entry.say(f"stand-in vendors on {stand_ins.url} play the story in demo/script.py")
     if address.is_loopback and os.environ.setdefault("WSMON_ADMIN_PASSWORD", PASSWORD) == PASSWORD:
         entry.say(f"sign in as admin, password {PASSWORD}")
@@ -46,6 +48,7 @@ def main() -> int:
         return entry.main(["manage.py", "run"])
     finally:
         traffic.stop()
+        senders.stop()
         stand_ins.stop()
 
 

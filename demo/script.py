@@ -43,6 +43,8 @@ SCRIPT: Sequence[Scene] = (
     ("resend", 165, 190, Behaviour.LIMIT),
     ("google", 180, 205, Behaviour.GARBAGE),
     ("twilio", 195, 220, Behaviour.SLOW),
+    ("app", 20, 60, Behaviour.FAIL),
+    ("mailer", 140, 165, Behaviour.HANG),
 )
 
 

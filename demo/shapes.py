@@ -278,6 +278,22 @@ STATUS = Shape(
     limited=Reply(429, {}),
 )
 
+# The team's own programs, which wsmon forwards webhooks to.
+_TAKEN = Reply(200, {"ok": True})
+_TAX_RATE = {"error": "unknown tax_rate txr_1Q", "field": "lines.data[0].tax_rates"}
+
+APP = Shape(answers={r"POST /hooks.*": _TAKEN}, refused=Reply(401, {}), limited=Reply(429, {}), latency=(0.01, 0.06))
+LEDGER = Shape(
+    # It does not understand invoices with a tax rate that it has never heard of: dead letters for a person.
+    answers={r"POST /hooks/finalized": Reply(422, _TAX_RATE), r"POST /hooks.*": _TAKEN},
+    refused=Reply(401, {}),
+    limited=Reply(429, {}),
+    latency=(0.005, 0.03),
+)
+MAILER = Shape(
+    answers={r"POST /hooks.*": _TAKEN}, refused=Reply(401, {}), limited=Reply(429, {}), latency=(0.005, 0.02)
+)
+
 SHAPES: Mapping[str, Shape] = {
     "stripe": STRIPE,
     "resend": RESEND,
@@ -286,4 +302,7 @@ SHAPES: Mapping[str, Shape] = {
     "supabase": SUPABASE,
     "site": SITE,
     "status": STATUS,
+    "app": APP,
+    "ledger": LEDGER,
+    "mailer": MAILER,
 }

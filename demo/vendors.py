@@ -111,6 +111,14 @@ class Demo:
             "SUPABASE_SERVICE_ROLE_KEY": "demo-supabase-service-role-key",
             "DEMO_SITE_URL": f"{self.url}/site/health",
             "DEMO_STATUS_URL": f"{self.url}/status/api/v2/summary.json",
+            "DEMO_APP_URL": f"{self.url}/app/hooks",
+            "DEMO_LEDGER_URL": f"{self.url}/ledger/hooks",
+            "DEMO_LEDGER_FINALIZED_URL": f"{self.url}/ledger/hooks/finalized",
+            "DEMO_MAILER_URL": f"{self.url}/mailer/hooks",
+            "DEMO_APP_SECRET": "whsec_ZGVtby1hcHAtc2lnbmluZy1zZWNyZXQtMDAwMQ==",
+            "STRIPE_WEBHOOK_SECRET": "whsec_demo_stripe_0000000000000000",
+            "RESEND_WEBHOOK_SECRET": "whsec_ZGVtby1yZXNlbmQtc2VjcmV0LTAwMDAwMDAwMDAwMQ==",
+            "GOOGLE_CALENDAR_CHANNEL_TOKEN": "demo-calendar-channel-token",
         }
 
     def stop(self) -> None:
