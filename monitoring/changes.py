@@ -58,14 +58,14 @@ def revive_service(service: Service) -> list[Check]:
 
 def move_aside_service(service: Service) -> None:
     """Rename an archived service because its name is wanted."""
-    service.slug = _free(service.slug, lambda slug: _exists(Service.objects.filter(slug=slug)))
+    service.slug = free_name(service.slug, lambda slug: _exists(Service.objects.filter(slug=slug)))
     service.save(update_fields=["slug"])
 
 
 def move_aside_check(check: Check) -> None:
     """Rename an archived check because its name is wanted."""
     others = Check.objects.filter(service=check.service_id)
-    check.name = _free(check.name, lambda name: _exists(others.filter(name=name)))
+    check.name = free_name(check.name, lambda name: _exists(others.filter(name=name)))
     check.save(update_fields=["name"])
 
 
@@ -85,7 +85,8 @@ def _exists(rows: QuerySet[Model]) -> bool:
     return rows.exists()
 
 
-def _free(name: str, taken: Callable[[str], bool]) -> str:
+def free_name(name: str, taken: Callable[[str], bool]) -> str:
+    """The name that what is archived gets when its own is wanted."""
     number = 1
     while True:
         suffix = "-archived" if number == 1 else f"-archived-{number}"

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 import providers
 from monitoring import literals
 from monitoring.models import Check, Service
@@ -43,9 +45,9 @@ class ServicesSection:
             spec, found = read_service(slug, value)
             findings += [finding.under(slug) for finding in found]
             specs += [spec] if spec else []
-        return specs, findings + list(_same_sources(data))
+        return specs, findings + list(same_origins(data))
 
-    def plan(self, wish: list[ServiceSpec], *, prune: bool) -> Plan:
+    def plan(self, wish: list[ServiceSpec], *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:  # noqa: ARG002
         """Compare with the database."""
         return Planner(wish, prune).plan()
 
@@ -61,7 +63,8 @@ class ServicesSection:
 services_section = ServicesSection()
 
 
-def _same_sources(data: Mapping[str, Any]) -> Iterator[Finding]:
+def same_origins(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Two entries that are renamed from the same one."""
     seen: dict[str, str] = {}
     for slug, value in data.items():
         source = value.get("renamed_from") if isinstance(value, Mapping) else None
@@ -123,14 +126,14 @@ def _check(service: Service, check: Check, path: tuple[str | int, ...], remarks:
         f"{dotted((*path, *place))}: a secret stands here in clear; it is masked, put it behind env: or file:"
         for place in masked
     ]
-    return found | export_options(kind, options)
+    return found | export_options(kind.options if kind else None, options)
 
 
-def export_options(kind: Kind | None, options: Mapping[str, JSON]) -> dict[str, JSON]:
+def export_options(model: type[BaseModel] | None, options: Mapping[str, JSON]) -> dict[str, JSON]:
     """Options in the order of their kind's model (the database keeps them in another)."""
-    if kind is None:
+    if model is None:
         return dict(options)
-    order = [field.alias or name for name, field in kind.options.model_fields.items()]
+    order = [field.alias or name for name, field in model.model_fields.items()]
     known = {name: options[name] for name in order if name in options}
     return known | {name: value for name, value in options.items() if name not in known}
 

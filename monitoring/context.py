@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 from django.conf import settings
 from django.http import HttpRequest
-from django.urls import reverse
 
-from monitoring import overview, selfwatch
-from monitoring.breakers import reads
+from monitoring import nav, overview, selfwatch
 from wsmon import __version__
 
-NAV = (
-    ("overview", "Overview", "activity"),
-    ("breakers", "Breakers", "bolt"),
-    ("changes", "Changes", "history"),
-)
-UNDER = {"breaker-transitions": "breakers", "breaker-act": "breakers"}
-"""Pages that belong to one of the navigation."""
 THEMES = (("system", "System"), ("light", "Light"), ("dark", "Dark"))
-
-
-@dataclass(frozen=True, slots=True)
-class NavItem:
-    """One page in the navigation."""
-
-    name: str
-    href: str
-    label: str
-    icon: str
-    current: bool
 
 
 class Page:
@@ -58,21 +37,15 @@ class Page:
         return bool(user and getattr(user, "is_staff", False) and user.has_perm(settings.LIVE_PERMISSION))
 
     @cached_property
-    def nav(self) -> list[NavItem]:
+    def nav(self) -> list[nav.Item]:
         """The pages that exist, the present one marked."""
         match = self._request.resolver_match
-        here = UNDER.get(match.url_name or "", match.url_name) if match else None
-        return [NavItem(name, reverse(name), label, icon, name == here) for name, label, icon in NAV]
+        return nav.items((match.url_name if match else None) or "")
 
     @cached_property
     def overall(self) -> overview.Overall:
         """The overall state for the header."""
         return overview.overall()
-
-    @cached_property
-    def not_closed(self) -> int:
-        """How many breakers let no call through, for the navigation."""
-        return reads.not_closed()
 
     @cached_property
     def selfwatch(self) -> selfwatch.SelfWatch:

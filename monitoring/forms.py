@@ -24,12 +24,11 @@ from wsmon.config.problems import Finding, did_you_mean, dotted
 from wsmon.durations import format_duration
 
 if TYPE_CHECKING:
-    _ServiceForm = forms.ModelForm[Service]
     _AnyForm = forms.ModelForm[Any]
     _MaintenanceForm = forms.ModelForm[MaintenanceWindow]
     _FormSet = forms.BaseInlineFormSet[Any, Service, Any]
 else:  # Django's classes take no parameters at run time
-    _ServiceForm = _AnyForm = _MaintenanceForm = forms.ModelForm
+    _AnyForm = _MaintenanceForm = forms.ModelForm
     _FormSet = forms.BaseInlineFormSet
 
 SERVICE_COLUMNS = ["slug", "name", "provider", "criticality", "breaker"]
@@ -56,7 +55,7 @@ class YamlField(forms.CharField):
         text = super().to_python(value) or ""
         document = parse(text)
         if document.problems:
-            raise ValidationError([_told(dotted(one.path), one.message) for one in document.problems])
+            raise ValidationError([told(dotted(one.path), one.message) for one in document.problems])
         if document.data is None:
             return {}
         if not isinstance(document.data, dict):
@@ -86,8 +85,51 @@ class DurationText(forms.CharField):
         return super().has_changed(self.prepare_value(initial), data)
 
 
-class ServiceForm(_ServiceForm):
-    """One service. An archived one of the same name is taken into use again, with its history."""
+class NamedForm(_AnyForm):
+    """One thing with a slug. An archived one of the same name is taken into use again, with its history."""
+
+    aside: Any = None
+    """The archived row that holds the name which is wanted for another one."""
+
+    def find_holder(self, slug: str) -> None:
+        """Look who has the name, and complain, become it or let it make room."""
+        model = type(self.instance)
+        holder = model._default_manager.filter(slug=slug).exclude(pk=self.instance.pk).first()
+        if holder is None:
+            return
+        if holder.archived_at is None:
+            self.add_error("slug", f'There is a {model._meta.verbose_name} "{slug}" already.')
+        elif self.instance._state.adding:
+            self._become(holder)
+        else:
+            self.aside = holder
+
+    def _become(self, holder: Any) -> None:
+        """Go on with the archived row. In place, because the formsets hold on to ``instance`` already."""
+        for field in holder._meta.concrete_fields:
+            setattr(self.instance, field.attname, getattr(holder, field.attname))
+        self.instance.archived_at = None
+        self.instance._state.adding = False
+
+    def validate_unique(self) -> None:
+        """Done by ``find_holder``, which knows what to do with archived rows."""
+
+    def validate_constraints(self) -> None:
+        """As above."""
+
+    def move_aside(self, holder: Any) -> None:
+        """Rename an archived row because its name is wanted."""
+        raise NotImplementedError
+
+    def save(self, commit: bool = True) -> Any:
+        """Save; an archived holder of the name makes room."""
+        if self.aside:
+            self.move_aside(self.aside)
+        return super().save(commit)
+
+
+class ServiceForm(NamedForm):
+    """One service."""
 
     provider = forms.ChoiceField()
     breaker = YamlField(help_text="The breaker's policy, as in wsmon.yaml. Empty: the defaults.")
@@ -103,7 +145,6 @@ class ServiceForm(_ServiceForm):
         choice.choices = [(slug, providers.get(slug).label) for slug in providers.names()]
         if self.instance.pk and self.instance.breaker:
             self.initial["breaker"] = export_breaker(self.instance.breaker)
-        self.aside: Service | None = None
 
     def clean(self) -> dict[str, Any]:
         """Judge as the file's entry would be judged."""
@@ -112,44 +153,18 @@ class ServiceForm(_ServiceForm):
         slug = cleaned.get("slug")
         if slug is not None and "provider" in data:
             _, findings = read_service(slug, data | {"checks": []})
-            _complain(self, findings, "slug")
+            complain(self, findings, "slug")
         if "breaker" in cleaned:
             breaker, findings = read_breaker(cleaned["breaker"] or None)
-            _complain(self, findings, "breaker")
+            complain(self, findings, "breaker")
             cleaned["breaker"] = breaker
         if slug is not None:
-            self._find_holder(slug)
+            self.find_holder(slug)
         return cleaned
 
-    def _find_holder(self, slug: str) -> None:
-        holder = Service.objects.filter(slug=slug).exclude(pk=self.instance.pk).first()
-        if holder is None:
-            return
-        if holder.archived_at is None:
-            self.add_error("slug", f'There is a service "{slug}" already.')
-        elif self.instance._state.adding:
-            self._become(holder)
-        else:
-            self.aside = holder
-
-    def _become(self, holder: Service) -> None:
-        """Go on with the archived row. In place, because the formsets hold on to ``instance`` already."""
-        for field in Service._meta.concrete_fields:
-            setattr(self.instance, field.attname, getattr(holder, field.attname))
-        self.instance.archived_at = None
-        self.instance._state.adding = False
-
-    def validate_unique(self) -> None:
-        """Done by ``clean``, which knows what to do with archived services."""
-
-    def validate_constraints(self) -> None:
-        """As above."""
-
-    def save(self, commit: bool = True) -> Service:
-        """Save; an archived holder of the name makes room."""
-        if self.aside:
-            changes.move_aside_service(self.aside)
-        return super().save(commit)
+    def move_aside(self, holder: Service) -> None:
+        """Rename an archived service because its name is wanted."""
+        changes.move_aside_service(holder)
 
 
 class _OfService(_AnyForm):
@@ -194,7 +209,7 @@ class CheckForm(_OfService):
         choice.choices = [("", "---"), *((name, name) for name in all_kinds(self.provider))]
         if self.instance.pk:
             kind = kind_of(self.service.provider, self.instance.kind)
-            self.initial["options"] = export_options(kind, mask(self.instance.options)[0])
+            self.initial["options"] = export_options(kind.options if kind else None, mask(self.instance.options)[0])
         else:
             self.initial.update(interval=None, timeout=None)
         self.aside: Check | None = None
@@ -211,7 +226,7 @@ class CheckForm(_OfService):
         if self.provider is None or self.errors:
             return self._without_texts(cleaned)
         spec, findings = read_check(self.provider, {**options, **common})
-        _complain(self, findings, "options")
+        complain(self, findings, "options")
         if spec is None:
             return self._without_texts(cleaned)
         for key in ("name", "kind", "interval", "timeout", "degraded_over", "confirm_down", "confirm_up"):
@@ -254,8 +269,8 @@ class CheckForm(_OfService):
         return check
 
 
-class CredentialForm(_OfService):
-    """A credential: a reference, or a value that is encrypted at once and never shown again."""
+class SecretForm(_AnyForm):
+    """A reference, or a value that is encrypted at once and never shown again."""
 
     value = forms.CharField(
         required=False,
@@ -268,21 +283,20 @@ class CredentialForm(_OfService):
         required=False, max_length=300, help_text="Instead of a value: env:NAME or file:PATH."
     )
 
-    class Meta:
-        model = Credential
-        fields = ["variable", "reference"]
-
     def clean(self) -> dict[str, Any]:
         """Either a reference or a value; a stored value stays when both are empty."""
         cleaned = dict(super().clean() or {})
-        self._check_variable(cleaned.get("variable"))
         value, reference = cleaned.get("value"), cleaned.get("reference")
         if value and reference:
             self.add_error("value", "Give either a value or a reference.")
         elif value:
-            self._encrypt(value)
+            wrong = self.flaw(value)
+            if wrong:
+                self.add_error("value", wrong)
+            else:
+                self._encrypt(value)
         elif reference:
-            wrong = read_reference(reference, stored=False)
+            wrong = read_reference(reference, stored=False) or self.flaw(secrets.resolve(reference))
             if wrong:
                 self.add_error("reference", wrong)
             else:
@@ -291,16 +305,34 @@ class CredentialForm(_OfService):
             self.add_error("reference", "Give a reference or a value.")
         return cleaned
 
-    def _check_variable(self, variable: str | None) -> None:
-        if variable and self.provider and variable not in variables(self.provider):
-            hint = did_you_mean(variable, variables(self.provider))
-            self.add_error("variable", f"{self.provider.slug} reads no such variable{hint}")
+    def flaw(self, value: str) -> str | None:  # noqa: ARG002
+        """What is wrong with a secret, for those who know."""
+        return None
 
     def _encrypt(self, value: str) -> None:
         try:
             self.instance.encrypted = secrets.encrypt(value)
         except secrets.Unresolvable as error:
             self.add_error("value", error.why)
+
+
+class CredentialForm(SecretForm, _OfService):
+    """A credential of a service."""
+
+    class Meta:
+        model = Credential
+        fields = ["variable", "reference"]
+
+    def clean(self) -> dict[str, Any]:
+        """As any secret, of a variable that the provider reads."""
+        cleaned = super().clean()
+        self._check_variable(cleaned.get("variable"))
+        return cleaned
+
+    def _check_variable(self, variable: str | None) -> None:
+        if variable and self.provider and variable not in variables(self.provider):
+            hint = did_you_mean(variable, variables(self.provider))
+            self.add_error("variable", f"{self.provider.slug} reads no such variable{hint}")
 
 
 class OfServiceFormSet(_FormSet):
@@ -387,14 +419,15 @@ def all_kinds(provider: Provider | None) -> list[str]:
     return own + sorted(every - set(own))
 
 
-def _complain(form: forms.BaseForm, findings: Iterable[Finding], other: str) -> None:
+def complain(form: forms.BaseForm, findings: Iterable[Finding], other: str) -> None:
     """Put each finding under its field; what belongs to none goes under ``other``."""
     for finding in findings:
         first = str(finding.path[0]) if finding.path else other
         field = first if first in form.fields else other
         path = finding.path[1:] if first in form.fields else finding.path
-        form.add_error(field, _told(dotted(path), finding.message))
+        form.add_error(field, told(dotted(path), finding.message))
 
 
-def _told(path: str, message: str) -> str:
+def told(path: str, message: str) -> str:
+    """A message with the place inside its field that it is about."""
     return f"{path}: {message}" if path else message

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from django.template.loader import render_to_string
 
-from monitoring import overview, panels, selfwatch
-from monitoring.breakers import reads
+from monitoring import alerts, nav, overview, panels, selfwatch
+from monitoring.models import Alert, Circuit
 from monitoring.overview import Overall, ServiceView
 from wsmon.vocabulary import Criticality, Status
 
@@ -24,6 +24,7 @@ GROUPS = {
 }
 """The heading a service stands under, by status; headings follow ``overview.URGENCY``."""
 CRITICALITIES = list(Criticality)
+ALERTS_SHOWN = 5
 
 
 def order_of(service: ServiceView) -> str:
@@ -58,8 +59,9 @@ def row(service: ServiceView, period: str = "24h") -> str:
 
 
 def changed(service_ids: Iterable[int]) -> dict[str, str]:
-    """Everything on open pages that a change of these services touches."""
-    wanted = sorted(service_ids)
+    """Everything on open pages that a change of these services touches. Circuits are on no list of services."""
+    named = set(service_ids)
+    wanted = sorted(named - set(Circuit.objects.filter(id__in=named).values_list("id", flat=True)))
     overall = overview.overall()
     rows = {f"svc-{service.id}": row(service) for service in overview.views(wanted)}
     listed = json.dumps({"ids": wanted, "counts": counts(overall)})
@@ -75,10 +77,16 @@ def regular() -> dict[str, str]:
     }
 
 
+def alerts_context(found: list[Alert]) -> dict[str, object]:
+    """What ``monitoring/_alerts.html`` needs."""
+    return {"alerts": found[:ALERTS_SHOWN], "more": max(0, len(found) - ALERTS_SHOWN)}
+
+
 def _summary(overall: Overall) -> dict[str, str]:
     return {
+        "alerts": render_to_string("monitoring/_alerts.html", alerts_context(alerts.open_alerts())),
         "overall": render_to_string("_shared/overall.html", {"overall": overall}),
         "answers": render_to_string("monitoring/_answers.html", {"answers": panels.answers(overall)}),
         "changes": render_to_string("monitoring/_last_hour.html", {"changes": panels.last_hour()}),
-        "not-closed": render_to_string("_shared/not_closed.html", {"number": reads.not_closed()}),
+        **nav.counts(),
     }

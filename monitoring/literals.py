@@ -28,7 +28,7 @@ _TOKEN = re.compile(
 
 
 def literal_secrets(options: Mapping[str, JSON]) -> Iterator[tuple[Path, str]]:
-    """Every place in a check's options where a secret stands in clear, and what to do about it."""
+    """Every place in options where a secret stands in clear, and what to do about it."""
     for path, value in _texts(options, ()):
         if is_reference(value) or not value:
             continue
@@ -56,7 +56,9 @@ def _texts(value: JSON, path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _carries_secrets(path: Path) -> bool:
-    """By its name: a header, a part of basic_auth or of a JSON body. What is expected is no secret."""
+    """By its name: an option, a header, a part of basic_auth or of a JSON body. What is expected is no secret."""
+    if len(path) == 1:
+        return bool(_KEY.fullmatch(str(path[0])))
     if path[0] == "headers":
         return bool(_HEADER.fullmatch(str(path[-1])))
     return path[0] in {"basic_auth", "json"} and bool(_KEY.fullmatch(str(path[-1])))

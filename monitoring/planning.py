@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from monitoring import actions, changes
 from monitoring.literals import mask
@@ -21,7 +21,15 @@ _DURATIONS = {"interval", "timeout", "degraded_over"}
 _CHECK_FIELDS = ("kind", "interval", "timeout", "degraded_over", "confirm_down", "confirm_up")
 _SERVICE_FIELDS = ("provider", "name", "criticality")
 
-Row = TypeVar("Row", Service, Check)
+
+class Kept(Protocol):
+    """A row that is archived instead of being deleted."""
+
+    id: Any
+    archived_at: Any
+
+
+Row = TypeVar("Row", bound=Kept)
 
 
 class Planner:
@@ -46,6 +54,7 @@ class Planner:
         used: set[int] = set()
         for spec in self.wish:
             row, aside, problem = match(spec.slug, spec.renamed_from, present, wished)
+            self.result.names[spec.slug] = row.id if row else None
             if problem:
                 self.result.findings.append(Finding((spec.slug, "renamed_from"), problem))
                 continue
@@ -53,6 +62,7 @@ class Planner:
             self.service(spec, row, aside)
         for service in present.values():
             if service.archived_at is None and service.id not in used:
+                self.result.names |= {} if self.prune else {service.slug: service.id}
                 self.leave(f"service {service.slug}", partial(self.archive_service, service))
         return self.result
 

@@ -41,7 +41,9 @@ def _label(value: str) -> str:
     return value
 
 
-def _between(least: float, most: float) -> AfterValidator:
+def between(least: float, most: float) -> AfterValidator:
+    """A duration that must lie between two others, seconds."""
+
     def judge(seconds: float) -> float:
         if not least <= seconds <= most:
             low, high = format_duration(least), format_duration(most)
@@ -53,7 +55,7 @@ def _between(least: float, most: float) -> AfterValidator:
 
 Slug = Annotated[str, AfterValidator(slug)]
 Confirmations = Annotated[int, Field(ge=1, le=20)]
-Recovery = Annotated[Duration, _between(0.1, 86_400)]
+Recovery = Annotated[Duration, between(0.1, 86_400)]
 
 
 class _Entry(BaseModel):
@@ -66,7 +68,7 @@ class _BreakerEntry(_Entry):
     recovery_timeout: Recovery = 30.0
     recovery_max: Recovery = 300.0
     trials: Annotated[int, Field(ge=1, le=100)] = 1
-    slow_over: Annotated[Duration, _between(0.001, 3600)] | None = None
+    slow_over: Annotated[Duration, between(0.001, 3600)] | None = None
     ignore_status: list[Annotated[int, Field(ge=100, le=599)]] = []
 
 
@@ -76,7 +78,7 @@ class RollingBreaker(_BreakerEntry):
     policy: Literal["rolling"] = "rolling"
     error_threshold: Annotated[float, Field(gt=0, le=1)] = 0.5
     min_volume: Annotated[int, Field(ge=1, le=1_000_000)] = 20
-    window: Annotated[Duration, _between(1, 3600)] = 10.0
+    window: Annotated[Duration, between(1, 3600)] = 10.0
     success_threshold: Annotated[int, Field(ge=1, le=1_000)] = 1
 
 
@@ -96,9 +98,9 @@ class CheckEntry(_Entry):
 
     kind: str
     name: Slug | None = None
-    interval: Annotated[Duration, _between(1, 86_400)] | None = None
-    timeout: Annotated[Duration, _between(0.1, 120)] | None = None
-    degraded_over: Annotated[Duration, _between(0.001, 120)] | None = None
+    interval: Annotated[Duration, between(1, 86_400)] | None = None
+    timeout: Annotated[Duration, between(0.1, 120)] | None = None
+    degraded_over: Annotated[Duration, between(0.001, 120)] | None = None
     confirm_down: Confirmations = 2
     confirm_up: Confirmations = 2
     renamed_from: Slug | None = None
@@ -151,7 +153,7 @@ def read_service(name: str, data: Any) -> tuple[ServiceSpec | None, list[Finding
     """Judge one service. A spec is returned only when nothing is wrong with it."""
     if not isinstance(data, Mapping):
         return None, [Finding((), "has no value; write {} for the defaults" if data is None else wrong_mapping(data))]
-    findings = _slug_findings(name)
+    findings = slug_findings(name)
     entry, found = check(ServiceEntry, data)
     findings += found
     provider, found = _provider(name, data)
@@ -210,7 +212,7 @@ def read_check(provider: Provider, data: Any) -> tuple[CheckSpec | None, list[Fi
     findings += [one for one in found if one.path != ("kind",) or not findings]
     kept: dict[str, JSON] = {}
     if kind is not None:
-        kept, found = read_options(kind, options)
+        kept, found = read_options(kind.options, options, CheckEntry.model_fields)
         findings += found
     if entry is None or kind is None:
         return None, findings
@@ -236,17 +238,23 @@ def read_check(provider: Provider, data: Any) -> tuple[CheckSpec | None, list[Fi
     )
 
 
-def read_options(kind: Kind, options: Mapping[str, JSON]) -> tuple[dict[str, JSON], list[Finding]]:
-    """Judge a kind's own options with their references resolved; return them as written, no defaults."""
+def read_options(
+    model: type[BaseModel], options: Mapping[str, JSON], known: Iterable[str] = ()
+) -> tuple[dict[str, JSON], list[Finding]]:
+    """Judge options (a kind's own) with their references resolved; return them as written, no defaults.
+
+    ``known`` are the keys that may stand beside them.
+    """
     known_secrets: list[str] = []
     resolved, findings = _resolve(options, (), known_secrets)
-    findings += [Finding(path, message) for path, message in literal_secrets(options)]
-    model, found = check(kind.options, resolved, shown=options, secrets=known_secrets, known=CheckEntry.model_fields)
+    keys = {field.alias or name for name, field in model.model_fields.items()}  # of others check() tells more
+    findings += [Finding(path, message) for path, message in literal_secrets(options) if path[0] in keys]
+    judged, found = check(model, resolved, shown=options, secrets=known_secrets, known=known)
     told = {finding.path for finding in findings}
     findings += [one for one in found if one.path not in told]
-    if model is None:
+    if judged is None:
         return {}, findings
-    wanted = model.model_dump(exclude_defaults=True, by_alias=True)
+    wanted = judged.model_dump(exclude_defaults=True, by_alias=True)
     return {key: value for key, value in options.items() if key in wanted}, findings
 
 
@@ -281,7 +289,8 @@ def read_reference(value: Any, *, stored: bool = True) -> str | None:
     return None
 
 
-def _slug_findings(name: str) -> list[Finding]:
+def slug_findings(name: str) -> list[Finding]:
+    """What is wrong with a key that is to be a name."""
     try:
         slug(name)
     except ValueError as error:

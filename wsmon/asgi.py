@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.checks.urls import check_url_config
 from django.template import engines
+from django.utils.module_loading import import_string
 
 from wsmon import logs, telemetry
 
@@ -38,6 +39,8 @@ from wsmon import live, problems, streams  # noqa: E402  (needs Django to be set
 # again: each time would hold up every request for a tenth of a second.
 gc.freeze()
 
+_ROUTES = [(prefix, import_string(path)) for prefix, path in settings.ASGI_ROUTES.items()]
+
 LARGEST_BODY = 4 * 1_048_576
 """Bytes of a request's body that are read at all; views and Django refuse smaller ones, where fit.
 
@@ -54,6 +57,10 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
     if scope["type"] == "http" and scope["path"] in settings.PROGRAM_STREAMS:
         await streams.application(scope, receive, send)
         return
+    for prefix, answer in _ROUTES:
+        if scope["path"].startswith(prefix):
+            await answer(scope, receive, send)
+            return
     body = _Capped(receive)
     await django_application(scope, body, send)
     if body.exceeded:  # Django took it for a client that went away, and said nothing

@@ -65,11 +65,16 @@ def address_of(request: HttpRequest) -> str | None:
     ``X-Forwarded-For``: each proxy appends the address it saw, and whatever stands further left is the
     caller's own claim.
     """
-    peer = _address(request.META.get("REMOTE_ADDR", ""))
+    return address_behind_proxies(request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", ""))
+
+
+def address_behind_proxies(peer_address: str, forwarded_for: str) -> str | None:
+    """The same for what is no request of Django's: the peer's address, and the header's value."""
+    peer = _address(peer_address)
     proxies: int = settings.TRUSTED_PROXIES
     if proxies < 1:
         return peer
-    entries = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    entries = forwarded_for.split(",")
     if len(entries) < proxies:
         return peer
     return _address(entries[-proxies]) or peer

@@ -137,6 +137,7 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
         self._changed: set[int] = set()
         self._breakers: set[int] | None = None
+        self._relayed: set[str] = set()
         self._change = asyncio.Event()
         self._ticks: dict[str, dict[str, JSON]] = {}
         self._look = asyncio.Event()
@@ -278,6 +279,9 @@ class Hub:
                     self._ticks.setdefault(str(service), {})[check] = news
             elif kind == "self":
                 self._look.set()
+            elif kind in settings.LIVE_RELAYED:
+                self._relayed.add(kind)
+                self._change.set()
         except (ValueError, TypeError, KeyError, AttributeError):
             log.warning("live_notification_malformed", length=len(payload))
 
@@ -289,8 +293,10 @@ class Hub:
             await asyncio.sleep(STATE_DELAY)
             self._change.clear()
             changed, self._changed = self._changed, set()
-            self.changed_at = time.time()
+            if changed or self._breakers is not None:
+                self.changed_at = time.time()
             self._tell_breakers()
+            self._relay()
             if not changed or not self.viewers:
                 continue
             if len(changed) > RENDER_LIMIT:
@@ -311,6 +317,12 @@ class Hub:
         if breakers is not None and self.viewers:
             ids = sorted(breakers) if len(breakers) <= RENDER_LIMIT else []
             self.broadcast(sse("breakers", json.dumps({"ids": ids})))
+
+    def _relay(self) -> None:
+        """That there is news of a kind; those who show it ask."""
+        kinds, self._relayed = self._relayed, set()
+        for kind in sorted(kinds):
+            self.broadcast(sse(kind, ""))
 
     async def _flush_ticks(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from django.db.models import Q
 
 VIEWERS = "Viewers"
 OPERATORS = "Operators"
+ROOMS = ("monitoring", "webhooks")
 
 
 @transaction.atomic
@@ -17,7 +18,9 @@ def ensure_roles() -> None:
     Viewers read; operators also act. Called after every migration, when all permissions exist.
     """
     read = Q(codename__startswith="view_")
-    wanted = {VIEWERS: read, OPERATORS: read | Q(codename="operate")}
+    act = Q(codename="operate", content_type__app_label="monitoring")
+    act |= Q(codename="replay", content_type__app_label="webhooks")
+    wanted = {VIEWERS: read, OPERATORS: read | act}
     for name, condition in wanted.items():
         group, _ = Group.objects.get_or_create(name=name)
-        group.permissions.add(*Permission.objects.filter(condition, content_type__app_label="monitoring"))
+        group.permissions.add(*Permission.objects.filter(condition, content_type__app_label__in=ROOMS))

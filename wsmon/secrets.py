@@ -15,11 +15,14 @@ import re
 import stat
 from functools import lru_cache
 
+from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
 from wsmon.redact import remember
 
+_NAME_BYTES, _NONCE = 4, 12
 _LARGEST_FILE = 65_536
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _log = logging.getLogger(__name__)
@@ -81,6 +84,32 @@ def decrypt(encrypted: bytes) -> str:
     return value
 
 
+def seal(value: bytes) -> bytes:
+    """Encrypt what is personal rather than a secret of ours, such as a payload, with the first key.
+
+    AES-256-GCM (NIST SP 800-38D) with a random nonce: many times cheaper than Fernet, which matters where
+    thousands come in a second, and without its base64. The first four bytes say which key it is.
+    Raises :class:`Unresolvable` without a key.
+    """
+    ring = _ring(tuple(settings.ENCRYPTION_KEYS))
+    name, key = next(iter(ring.items()))
+    nonce = os.urandom(_NONCE)
+    return name + nonce + key.encrypt(nonce, value, name)
+
+
+def unseal(sealed: bytes) -> bytes:
+    """The reverse: what was sealed, to the bit. Raises :class:`Unresolvable` when no key opens it."""
+    sealed = bytes(sealed)
+    name, rest = sealed[:_NAME_BYTES], sealed[_NAME_BYTES:]
+    key = _ring(tuple(settings.ENCRYPTION_KEYS)).get(name)
+    if key is not None:
+        try:
+            return key.decrypt(rest[:_NONCE], rest[_NONCE:], name)
+        except (InvalidTag, ValueError):
+            pass
+    raise Unresolvable("the encrypted value", "no key in WSMON_ENCRYPTION_KEYS opens it")
+
+
 def _resolve_name(reference: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise Unresolvable(reference, "is not the name of an environment variable")
@@ -134,6 +163,16 @@ def _fernet(keys: tuple[str, ...]) -> MultiFernet:
     if not keys:
         raise Unresolvable("WSMON_ENCRYPTION_KEYS", "is not set, so that nothing can be encrypted or opened")
     return MultiFernet([Fernet(_fernet_key(key)) for key in keys])
+
+
+@lru_cache(maxsize=8)
+def _ring(keys: tuple[str, ...]) -> dict[bytes, AESGCM]:
+    """Keys of their own for :func:`seal`, made of the configured ones, by their names; the first is the newest."""
+    if not keys:
+        raise Unresolvable("WSMON_ENCRYPTION_KEYS", "is not set, so that nothing can be encrypted or opened")
+    made = [hashlib.blake2b(_fernet_key(key), digest_size=32, person=b"wsmon sealing").digest() for key in keys]
+    names = [hashlib.blake2b(key, digest_size=_NAME_BYTES, person=b"wsmon key name").digest() for key in made]
+    return {name: AESGCM(key) for name, key in zip(names, made, strict=True)}
 
 
 def _fernet_key(key: str) -> bytes:

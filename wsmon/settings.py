@@ -23,6 +23,8 @@ DEBUG = False
 DATA_DIR = Path(env.str("WSMON_DATA_DIR", "var")).absolute()
 CONFIG_FILE = Path(env.str("WSMON_CONFIG", "wsmon.yaml")).absolute()
 BIND = env.str("WSMON_BIND", "127.0.0.1:8000")
+PUBLIC_URL = env.str("WSMON_PUBLIC_URL", "").rstrip("/")
+"""Under which others reach wsmon, such as https://ops.example.com; what vendors sign, and what links begin with."""
 EMBEDDED_DATABASE = not env.str("DATABASE_URL", "")
 EMBEDDED_BROKER = not env.str("CELERY_BROKER_URL", "")
 PRODUCTION = env.bool("WSMON_PRODUCTION", not EMBEDDED_DATABASE)
@@ -54,6 +56,7 @@ ENCRYPTION_KEYS = [
 INSTALLED_APPS = [
     "wsmon",
     "monitoring",
+    "webhooks",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -230,33 +233,76 @@ ALLOW_PRIVATE_TARGETS = env.list("WSMON_ALLOW_PRIVATE_TARGETS", default=[])
 PROBE_THREADS = env.int("WSMON_PROBE_THREADS", 64)
 PROBES_PER_PROVIDER = env.int("WSMON_PROBES_PER_PROVIDER", 8)
 """At most so many probes at once towards one vendor, or towards one service of a generic provider."""
+DELIVERY_THREADS = env.int("WSMON_DELIVERY_THREADS", 32)
+"""Deliveries of one worker process at once; retries and replays have a quarter as many each, of their own."""
 RESULT_DAYS = env.int("WSMON_RESULT_DAYS", 7)
+PAYLOAD_DAYS = env.int("WSMON_PAYLOAD_DAYS", 30)
+"""How long payloads of webhooks, headers and answers are kept; then they cannot be replayed any more."""
+EVENT_DAYS = env.int("WSMON_EVENT_DAYS", 180)
+"""How long events, deliveries and attempts themselves are kept."""
+MASK_FIELDS = env.list("WSMON_MASK_FIELDS", default=[])
+"""Names of fields that hold personal data besides those in webhooks/personal.py, e.g. ``bride`` or ``venue.name``."""
+UNMASK_FIELDS = env.list("WSMON_UNMASK_FIELDS", default=[])
+"""Names of fields that hold none, e.g. ``repository.name``."""
 
-CONFIG_SECTIONS = ["monitoring.config.services_section"]
-"""Who reads which part of wsmon.yaml; each entry is a dotted path to a section (wsmon/config.py)."""
+CONFIG_SECTIONS = [
+    "monitoring.config.services_section",
+    "webhooks.config.sources_section",
+    "webhooks.config.destinations_section",
+    "webhooks.config.routes_section",
+]
+"""Who reads which part of wsmon.yaml; each entry is a dotted path to a section (wsmon/config/section.py).
+
+In the order in which they are applied and exported: a section may name what those before it make.
+"""
 LIVE_PERMISSION = "monitoring.view_service"
 """What staff need to watch live updates."""
 LIVE_RENDERER = "monitoring.fragments"
 """What wsmon.hub renders for open pages: a module with ``changed(ids)`` and ``regular()``."""
+LIVE_RELAYED = ["deliveries"]
+"""Kinds of live notifications that open pages are merely told of, as an event of that name: those who show
+such things ask for them."""
+NAV: list[dict[str, Any]] = [
+    {"name": "overview", "label": "Overview", "icon": "activity"},
+    {
+        "name": "breakers", "label": "Breakers", "icon": "bolt", "under": "breaker-",
+        "count": "monitoring.breakers.reads.not_closed", "counted": "not closed",
+    },
+    {"name": "webhooks", "label": "Webhooks", "icon": "webhook", "under": "webhook-"},
+    {
+        "name": "failures", "label": "Failures", "icon": "alert-octagon",
+        "count": "webhooks.reads.failed", "counted": "failed",
+    },
+    {"name": "changes", "label": "Changes", "icon": "history", "tab": False},
+]  # fmt: skip
+"""The main navigation (monitoring/nav.py): names of URLs; ``under`` begins the names of the pages below one;
+``count`` is a function whose number, unless 0, is shown as so many ``counted``; ``tab``: also on phones."""
 PROGRAM_STREAMS = {
     "/api/admin/circuit-breakers/stream": ("breaker", "monitoring.breakers.stream.stream_events", "monitoring:read")
 }
 """Streams for programs (wsmon/streams.py): path -> kind of live notification, the function that returns what
 is sent of some services (of all, for an empty set), and the scope that a token needs."""
+ASGI_ROUTES = {"/api/webhooks/": "webhooks.inbound.application"}
+"""Paths below which an ASGI application of its own answers, past Django."""
+ON_WEB_STOP = ["webhooks.ingest.stop"]
+"""Called when the web server of `manage.py run` has answered its last request."""
 API_ROUTERS = {
     "/api/admin/integrations": "monitoring.api.router",
     "/api/admin/circuit-breakers": "monitoring.breakers.api.router",
+    "/api/admin/webhooks": "webhooks.api.router",
+    "/api/admin/webhooks/erase": "webhooks.erasing_api.router",
 }
 API_REQUESTS_PER_MINUTE = env.int("WSMON_API_REQUESTS_PER_MINUTE", 600)
 """Of one token or person, in one web process."""
 API_REPORTS_PER_MINUTE = env.int("WSMON_API_REPORTS_PER_MINUTE", 6000)
 """The same for the outcomes and trials of breakers, which every process of a program reports each second."""
+API_REPLAYS_PER_MINUTE = env.int("WSMON_API_REPLAYS_PER_MINUTE", 60)
 API_TESTS_PER_MINUTE = env.int("WSMON_API_TESTS_PER_MINUTE", 30)
 API_WRONG_TOKENS_PER_MINUTE = 30
 """From one address; then it gets 429."""
 READINESS_CHECKS = {"scheduler": "monitoring.selfwatch.readiness"}
 """What /readyz asks besides database and broker: name -> a function that returns (fine?, why not)."""
-METRIC_COLLECTORS = ["monitoring.metrics.collect"]
+METRIC_COLLECTORS = ["monitoring.metrics.collect", "webhooks.metrics.collect"]
 """Functions that yield metric families for /metrics."""
 
 LOGGING_CONFIG = None  # wsmon.logs configures logging, through structlog

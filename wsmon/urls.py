@@ -15,6 +15,7 @@ urlpatterns = [
     path("api/", include("wsmon.api")),
     path("", include("wsmon.accounts.urls")),
     path("admin/", admin.site.urls),
+    path("webhooks/", include("webhooks.urls")),
     path("", include("monitoring.urls")),
 ]
 

@@ -32,57 +32,14 @@
   document.addEventListener("htmx:afterSwap", rings);
   document.addEventListener("htmx:oobAfterSwap", rings);
 
-  /* Asking ------------------------------------------------------------------------------------------- */
-  const opener = (panel) => document.getElementById(panel.dataset.asked);
-
-  function mark(box) {
-    const panel = box.querySelector(".ws-confirm-panel");
-    for (const link of document.querySelectorAll(`[data-asks="${box.id}"]`)) {
-      link.setAttribute("aria-expanded", String(link.id === panel?.dataset.asked));
-    }
-  }
-
-  function close(panel, focus = true) {
-    const link = opener(panel);
-    const box = panel.parentElement;
-    box.replaceChildren();
-    mark(box);
-    if (focus) link?.focus();
-    soon(0);
-  }
-
-  document.addEventListener("click", (event) => {
-    const link = event.target.closest?.("[data-asks], [data-keep]");
-    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    const box = link.dataset.asks && document.getElementById(link.dataset.asks);
-    const panel = box ? box.querySelector(".ws-confirm-panel") : link.closest("[data-panel] .ws-confirm-panel");
-    if (!panel || (box && panel.dataset.asked !== link.id)) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    close(panel);
-  }, true);
-
-  document.addEventListener("keydown", (event) => {
-    const panel = event.key === "Escape" && event.target.closest?.("[data-panel] .ws-confirm-panel");
-    if (!panel || document.querySelector("dialog[open]")) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    close(panel);
-  }, true);
-
-  document.querySelectorAll("[data-asks]").forEach((link) => link.setAttribute("aria-expanded", "false"));
+  /* Panels that ask are of asks.js; what it closes makes room for news. */
+  document.addEventListener("wsmon:closed", () => soon(0));
 
   let acted = "";
   document.addEventListener("htmx:afterRequest", (event) => {
     const { requestConfig, xhr } = event.detail; /* the form itself is gone by now */
     const form = requestConfig?.elt;
     if (form?.matches?.(".brk-panel") && xhr?.status === 200) acted = form.getAttribute("hx-target").slice(1);
-  });
-  document.addEventListener("htmx:afterSwap", (event) => {
-    const target = event.detail.target;
-    if (!target?.matches?.("[data-panel]")) return;
-    mark(target);
-    (target.querySelector("[aria-invalid=true]") || target.querySelector("input:not([type=hidden])"))?.focus();
   });
   document.addEventListener("htmx:afterSettle", () => {
     if (acted) {
@@ -100,16 +57,6 @@
     const old = event.detail.target;
     if (old.matches?.(".brk-card") && editing(old)) event.detail.shouldSwap = false;
   });
-
-  /* A toast tells what happened and goes; the row shows it too. service.js does the same on its page. */
-  if (!document.getElementById("svc-live")) {
-    document.addEventListener("htmx:oobAfterSwap", (event) => {
-      if (event.detail.target?.id !== "toasts") return;
-      const toasts = [...event.detail.target.children];
-      toasts.slice(0, -1).forEach((toast) => toast.remove());
-      setTimeout(() => toasts.at(-1)?.remove(), 8000);
-    });
-  }
 
   /* Freshness ----------------------------------------------------------------------------------------- */
   let timer;

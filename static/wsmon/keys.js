@@ -32,6 +32,12 @@
     all[(at + 1) % all.length].click();
   }
 
+  /* What stands in the marked row, else the first on the page that can be used. */
+  function press(selector) {
+    const found = (root) => [...(root?.querySelectorAll(selector) || [])].find((item) => item.offsetParent !== null);
+    (found(current()) || found(document))?.click();
+  }
+
   const actions = {
     "/": find,
     j: () => move(1),
@@ -42,6 +48,10 @@
     "g o": () => location.assign("/"),
     "g b": () => location.assign("/breakers/"),
     "g c": () => location.assign("/changes/"),
+    "g w": () => location.assign("/webhooks/"),
+    "g f": () => location.assign("/webhooks/failures/"),
+    x: () => current()?.querySelector("input[type=checkbox]")?.click(),
+    r: () => press("[data-key=r]"),
   };
 
   document.addEventListener("keydown", (event) => {

@@ -31,7 +31,8 @@
     if (!button) return;
     if (button.dataset.open) document.getElementById(button.dataset.open)?.showModal();
     if ("dismiss" in button.dataset) button.closest(".ws-toast")?.remove();
-    if (button.dataset.copy) copy(button);
+    if (button.dataset.copy) copy(button, document.querySelector(button.dataset.copy));
+    if ("copyLink" in button.dataset) copy(button, null);
   });
 
   /* Esc closes menus and confirm panels, and focus returns to what opened them. */
@@ -59,19 +60,21 @@
     }
   }, true);
 
-  async function copy(button) {
-    const source = document.querySelector(button.dataset.copy);
+  /* An element's text, or this page's address. */
+  async function copy(button, source) {
     const label = button.querySelector("span") || button;
     const before = label.textContent;
     try {
-      await navigator.clipboard.writeText(source.textContent);
+      await navigator.clipboard.writeText(source ? source.textContent : location.href);
       label.textContent = "Copied";
     } catch {
-      const range = document.createRange();
-      range.selectNodeContents(source);
-      getSelection().removeAllRanges();
-      getSelection().addRange(range);
-      label.textContent = "Selected: press Ctrl-C";
+      label.textContent = source ? "Selected: press Ctrl-C" : "Copy it from the address bar";
+      if (source) {
+        const range = document.createRange();
+        range.selectNodeContents(source);
+        getSelection().removeAllRanges();
+        getSelection().addRange(range);
+      }
     }
     setTimeout(() => { label.textContent = before; }, 3000);
   }
@@ -88,6 +91,16 @@
   document.addEventListener("htmx:responseError", failed);
   document.addEventListener("htmx:sendError", failed);
   document.addEventListener("htmx:timeout", failed);
+
+  /* A toast tells what happened and goes; the page shows it too. service.js does this on its page. */
+  if (!document.getElementById("svc-live")) {
+    document.addEventListener("htmx:oobAfterSwap", (event) => {
+      if (event.detail.target?.id !== "toasts") return;
+      const toasts = [...event.detail.target.children];
+      toasts.slice(0, -1).forEach((toast) => toast.remove());
+      setTimeout(() => toasts.at(-1)?.remove(), 8000);
+    });
+  }
 
   window.wsmon.toast = (status, title, text) => {
     const box = document.getElementById("toasts");

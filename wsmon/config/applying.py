@@ -18,7 +18,7 @@ from wsmon.config.problems import ConfigError, Finding
 from wsmon.config.schema import unknown_key, wrong_mapping
 from wsmon.config.section import Plan, Section
 
-LATER_SECTIONS = ("sources", "destinations", "routes", "critical_days", "channels")
+LATER_SECTIONS = ("critical_days", "channels")
 """Parts of the format that this version accepts and ignores."""
 _LOCK = 0x7773_6D6F_6E01
 """The advisory lock of whoever changes the configuration ("wsmon", 1)."""
@@ -39,7 +39,7 @@ class Report:
         lines = [f"warning: {warning}" for warning in self.warnings]
         lines += self.changes or ["nothing to change"]
         if self.not_in_file:
-            hint = "" if self.prune else " (--prune archives services and checks)"
+            hint = "" if self.prune else " (--prune archives all but secrets)"
             lines.append(f"not in the file, left as they are{hint}:")
             lines += [f"  {name}" for name in self.not_in_file]
         if self.dry_run and self.changes:
@@ -79,7 +79,7 @@ def export_text() -> str:
     """The present configuration as YAML; applying it changes nothing. Secrets are references only."""
     exported = {section.key: section.export() for section in _sections()}
     remarks = [f"# {remark}\n" for one in exported.values() for remark in one.remarks]
-    data = {key: one.data for key, one in exported.items()}
+    data = {key: one.data for key, one in exported.items() if one.data} or {"services": {}}
     return "".join(remarks) + yaml.dump(
         data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
     )
@@ -129,18 +129,18 @@ def _read(document: Document) -> tuple[list[tuple[Section, Any]], list[str]]:
     problems += map(document.locate, findings)
     if problems:
         raise ConfigError(problems)
-    return wishes, warnings
+    order = list(sections)
+    return sorted(wishes, key=lambda wish: order.index(wish[0].key)), warnings
 
 
 def _plans(document: Document, wishes: list[tuple[Section, Any]], prune: bool) -> list[Plan]:
-    plans, findings = [], []
+    plans: dict[str, Plan] = {}
     for section, wish in wishes:
-        plan = section.plan(wish, prune=prune)
-        findings += [one.under(section.key) for one in plan.findings]
-        plans.append(plan)
+        plans[section.key] = section.plan(wish, prune=prune, earlier=plans)
+    findings = [one.under(key) for key, plan in plans.items() for one in plan.findings]
     if findings:
         raise ConfigError(map(document.locate, findings))
-    return plans
+    return list(plans.values())
 
 
 def _report(plans: list[Plan], warnings: list[str]) -> Report:

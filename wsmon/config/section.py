@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +33,8 @@ class Plan:
     """Mistakes that only a look at the database shows; they refuse the file too."""
     finish: Callable[[], object] | None = None
     """Called once after the changes, inside the transaction."""
+    names: dict[str, int | None] = field(default_factory=dict)
+    """What is in use afterwards, for the sections that may name it: name -> its row, None for a new one."""
 
 
 @dataclass(slots=True)
@@ -52,10 +54,14 @@ class Section(Protocol):
         """Judge the value under the key; return what it wishes for, and every mistake."""
         ...
 
-    def plan(self, wish: Any, *, prune: bool) -> Plan:
-        """Compare a wish with the database, changing nothing."""
+    def plan(self, wish: Any, *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:
+        """Compare a wish with the database, changing nothing.
+
+        ``earlier`` holds, by key, the plans of the sections that are applied before this one, as far as they
+        are in the file.
+        """
         ...
 
     def export(self) -> Exported:
-        """The present state such that applying it changes nothing."""
+        """The present state such that applying it changes nothing; empty data is left out."""
         ...

@@ -18,6 +18,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
+from django.utils.module_loading import import_string
 
 from wsmon import config, roles, secrets, tokens
 
@@ -122,6 +123,12 @@ def apply_configuration() -> list[str]:
     lines = report.lines()
     more = [f"  ... and {len(lines) - SHOWN} lines more"] if len(lines) > SHOWN else []
     return [f"{path}:", *(f"  {line}" for line in lines[:SHOWN]), *more]
+
+
+def finish_serving() -> None:
+    """Let every room end what it did for the web server; see ``settings.ON_WEB_STOP``."""
+    for path in settings.ON_WEB_STOP:
+        import_string(path)()
 
 
 def close_connections() -> None:

@@ -140,5 +140,6 @@ def serve(*, worker: bool, beat: bool) -> None:
     try:
         server.serve_until_stopped(ground.socket, started, background.ask_to_stop)
     finally:
+        first_start.finish_serving()
         background.stop()
         first_start.close_connections()

@@ -1,0 +1,55 @@
+"""Under which URLs vendors call: from the configuration, never from what a request says of itself."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from wsmon.secrets import Unresolvable, is_reference, resolve
+
+PATH = "/api/webhooks/"
+ALIASES = {
+    "communications/resend": "resend",
+    "communications/twilio": "twilio",
+    "communications/whatsapp": "whatsapp",
+    "communications/calendar": "google_calendar",
+}
+"""Paths that stand for the source of a provider."""
+_NOT_PUBLIC = ("*", "127.0.0.1", "localhost", "[::1]")
+
+
+def bases() -> list[str]:
+    """The likely beginnings of wsmon's own URLs, the most likely first."""
+    if settings.PUBLIC_URL:
+        return [settings.PUBLIC_URL]
+    hosts = [
+        host.lstrip(".") for host in settings.ALLOWED_HOSTS if host not in ("*", "127.0.0.1", "localhost", "[::1]")
+    ]
+    scheme = "https" if settings.PRODUCTION else "http"
+    port = settings.BIND.rpartition(":")[2]
+    public = [f"https://{host}" for host in hosts]
+    return [*public, f"{scheme}://{settings.BIND}", f"http://localhost:{port}"]
+
+
+def url_of(slug: str, own: str = "") -> str:
+    """What to enter at the vendor for a source; ``own``: what its configuration says."""
+    return own_url(own) or f"{bases()[0]}{PATH}{slug}"
+
+
+def own_url(own: str) -> str:
+    """A source's configured URL, resolved; "" when its reference leads nowhere."""
+    try:
+        return resolve(own) if is_reference(own) else own
+    except Unresolvable:
+        return ""
+
+
+def candidates(path: str, query: str, own: str = "") -> list[str]:
+    """The URLs that a vendor who signs them may have called, for a request to ``path``.
+
+    ``own`` is the source's configured one: then it is the only one, with the request's query if it has none.
+    """
+    tail = f"?{query}" if query else ""
+    if own:
+        value = own_url(own)
+        return [value if "?" in value else value + tail]
+    return [f"{base}{path}{tail}" for base in bases()]

@@ -1,0 +1,59 @@
+"""From a claim to what is sent: unsealed, verified again where it is a replay. No database but for that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from providers.hooks import signed_headers
+from webhooks import sealing, sending
+from webhooks.catalog import Catalog, Destination
+from webhooks.claims import Claim
+from webhooks.schedule import Answer
+from webhooks.sending import Outgoing
+from wsmon.http import Client
+from wsmon.secrets import Unresolvable
+from wsmon.vocabulary import Category
+
+
+@dataclass(slots=True)
+class Job:
+    """One delivery on its way. ``refused``: the answer without any try; ``destination`` None: it is gone."""
+
+    claim: Claim
+    destination: Destination | None
+    signed_headers: tuple[str, ...] = ()
+    refused: Answer | None = None
+    began_at: datetime | None = field(default=None)
+
+
+def prepare(claim: Claim, known: Catalog) -> Job:
+    """Find what the claim is about; what cannot be sent has its answer already."""
+    source = next((one for one in known.sources.values() if one.id == claim.source_id), None)
+    signed = signed_headers(source.scheme, source.options) if source and source.scheme and not source.problem else ()
+    job = Job(claim, known.destinations.get(claim.destination_id), signed)
+    if claim.sealed is None:
+        job.refused = _ours("its payload was erased, or is older than payloads are kept")
+    return job
+
+
+def send(job: Job, http: Client) -> Answer:
+    """Make the try."""
+    claim, destination = job.claim, job.destination
+    if destination is None or claim.sealed is None:
+        raise ValueError("there is nothing to send, or nowhere")
+    job.began_at = datetime.now(UTC)
+    try:
+        content = sealing.unseal(claim.sealed)
+    except Unresolvable as problem:
+        return _ours(str(problem))
+    outgoing = Outgoing(claim.event_id, destination, content, job.signed_headers, claim.partial, claim.replay_id)
+    return sending.send(outgoing, http)
+
+
+def _ours(message: str) -> Answer:
+    return Answer(
+        category=Category.CONFIGURATION_ERROR,
+        message=message,
+        fingerprint=sending.fingerprint(Category.CONFIGURATION_ERROR, None, message),
+    )

@@ -1,0 +1,305 @@
+"""From the sources and destinations a file wishes for to a plan. Routes: ``webhooks.routeplanning``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Generic, TypeVar
+
+from monitoring.literals import mask
+from monitoring.models import Service
+from monitoring.planning import match
+from monitoring.schema import STORED
+from webhooks import actions, changes
+from webhooks.models import Destination, Secret, Source
+from webhooks.schema import DestinationSpec, SourceSpec, words_of
+from webhooks.vocabulary import PUBLISHED
+from wsmon.audit import Actor
+from wsmon.config.problems import Finding, not_one_of, show
+from wsmon.config.section import Change, Plan
+from wsmon.durations import format_duration
+
+ACTOR = Actor.system("apply")
+_PAUSED = "paused in the configuration file"
+_RESUMED = "no longer paused in the configuration file"
+_SOURCE_FIELDS = ("provider", "url", "max_bytes", "watch_silence", "reconcile")
+_DESTINATION_FIELDS = (
+    "url",
+    "timeout",
+    "max_per_second",
+    "concurrency",
+    "order_by",
+    "forward_headers",
+    "disable_after",
+    "health_url",
+)
+_DURATIONS = {"timeout", "disable_after"}
+
+Spec = TypeVar("Spec", bound=SourceSpec | DestinationSpec)
+Row = TypeVar("Row", bound=Source | Destination)
+
+
+class Planner(ABC, Generic[Spec, Row]):
+    """Compares specs with the rows as they are: what sources and destinations have in common."""
+
+    noun: ClassVar[str]
+    secrets_key: ClassVar[str]
+
+    def __init__(self, wish: Sequence[Spec], prune: bool, services: Mapping[str, int | None]) -> None:
+        self.wish = wish
+        self.prune = prune
+        self.services = services
+        self.result = Plan(finish=changes.told)
+        self.rows: dict[str, Row] = {}
+
+    def plan(self) -> Plan:
+        """Look at everything in the file, then at what the file does not mention."""
+        present = self.present()
+        wished = {spec.slug for spec in self.wish}
+        used: set[int] = set()
+        for spec in self.wish:
+            row, aside, problem = match(spec.slug, spec.renamed_from, present, wished)
+            self.result.names[spec.slug] = row.id if row else None
+            if problem:
+                self.result.findings.append(Finding((spec.slug, "renamed_from"), problem))
+                continue
+            used |= {row.id} if row else set()
+            self.check_service(spec)
+            self.one(spec, row, aside)
+        for row in present.values():
+            if row.archived_at is None and row.id not in used:
+                self.result.names |= {} if self.prune else {row.slug: row.id}
+                self.leave(row)
+        return self.result
+
+    @abstractmethod
+    def present(self) -> dict[str, Row]:
+        """Every row by name, archived ones too."""
+
+    @abstractmethod
+    def differences(self, spec: Spec, row: Row) -> Iterator[str]:
+        """What a change would change, in words."""
+
+    @abstractmethod
+    def save(self, spec: Spec, row: Row | None, aside: Row | None) -> None:
+        """Write one; an archived holder of its name makes room."""
+
+    @abstractmethod
+    def archive(self, row: Row) -> None:
+        """Take one out of use."""
+
+    def add(self, sign: str, text: str, act: Callable[[], object]) -> None:
+        """Append a change."""
+        self.result.changes.append(Change(sign, text, act))
+
+    def leave(self, row: Row) -> None:
+        """Something is not in the file."""
+        if self.prune:
+            self.add("-", f"{self.noun} {row.slug} (archived, its history is kept)", partial(self.archive, row))
+        else:
+            self.result.not_in_file.append(f"{self.noun} {row.slug}")
+
+    def check_service(self, spec: Spec) -> None:
+        """A service that is named must be there afterwards."""
+        if spec.service is not None and spec.service not in self.services:
+            message = not_one_of(spec.service, self.services, "a service")
+            self.result.findings.append(Finding((spec.slug, "service"), message))
+
+    def one(self, spec: Spec, row: Row | None, aside: Row | None) -> None:
+        """Plan one of them with its secrets."""
+        differences = list(self.differences(spec, row)) if row else []
+        save = partial(self.save, spec, row, aside)
+        target = f"{self.noun} {spec.slug}"
+        if row is None:
+            self.add("+", f"{target} ({_what(spec)})", save)
+        elif row.archived_at is not None:
+            self.add("+", f"{target}: " + ", ".join(["revived with its history", *differences]), save)
+        elif differences:
+            self.add("~", f"{target}: " + ", ".join(differences), save)
+        else:
+            self.rows[spec.slug] = row
+        self.secrets(spec, row)
+
+    def secrets(self, spec: Spec, row: Row | None) -> None:
+        """Plan references; values that were stored in the admin are put in order, and stay if not mentioned."""
+        present = words_of(sorted(row.secrets.all(), key=_by_position)) if row else ()
+        missing = spec.secrets.count(STORED) - present.count(STORED)
+        if missing > 0:
+            message = f"says stored, but {_stored(present)} stored: enter it in the admin first, or use env:NAME"
+            self.result.findings.append(Finding((spec.slug, self.secrets_key), message))
+            return
+        if missing < 0:
+            self.result.not_in_file.append(f"secret of {self.noun} {spec.slug} (stored in the admin)")
+        words = (*spec.secrets, *[STORED] * -missing)
+        if words != present:
+            before, after = ", ".join(present) or "none", ", ".join(words) or "none"
+            sign, text = ("~", f"{before} -> {after}") if present else ("+", after)
+            self.add(sign, f"secrets of {self.noun} {spec.slug}: {text}", partial(self.set_secrets, spec.slug, words))
+
+    def set_secrets(self, slug: str, words: Sequence[str]) -> None:
+        """Write the secrets of one."""
+        changes.write_secrets(self.rows[slug], words)
+
+
+class SourcePlanner(Planner[SourceSpec, Source]):
+    """Plans sources; ``published`` is nobody's business, and always there."""
+
+    noun = "source"
+    secrets_key = "secrets"
+
+    def plan(self) -> Plan:
+        """As the others, and ``published`` can be named too."""
+        plan = super().plan()
+        plan.names |= published()
+        return plan
+
+    def present(self) -> dict[str, Source]:
+        """Every source but ``published``."""
+        rows = Source.objects.exclude(slug=PUBLISHED).order_by("id")
+        return {row.slug: row for row in rows.select_related("service").prefetch_related("secrets")}
+
+    def differences(self, spec: SourceSpec, row: Source) -> Iterator[str]:
+        """What a change would change."""
+        yield from _plain_differences(spec, row, _SOURCE_FIELDS)
+        yield from _option_differences(spec.options, row.options)
+
+    def save(self, spec: SourceSpec, row: Source | None, aside: Source | None) -> None:
+        """Write one source."""
+        if aside:
+            changes.move_aside_source(aside)
+        source = row if row is not None else Source()
+        for name in _SOURCE_FIELDS:
+            setattr(source, name, getattr(spec, name))
+        source.slug, source.options, source.archived_at = spec.slug, dict(spec.options), None
+        source.service = _service(spec.service)
+        source.save()
+        self.rows[spec.slug] = source
+
+    def archive(self, row: Source) -> None:
+        """Take a source out of use."""
+        changes.archive_source(row)
+
+
+class DestinationPlanner(Planner[DestinationSpec, Destination]):
+    """Plans destinations with their breakers and pauses."""
+
+    noun = "destination"
+    secrets_key = "signing_secret"
+
+    def present(self) -> dict[str, Destination]:
+        """Every destination."""
+        rows = Destination.objects.order_by("id").select_related("service", "state")
+        return {row.slug: row for row in rows.prefetch_related("secrets")}
+
+    def differences(self, spec: DestinationSpec, row: Destination) -> Iterator[str]:
+        """What a change would change."""
+        yield from _plain_differences(spec, row, _DESTINATION_FIELDS)
+        yield from _option_differences({"headers": dict(spec.headers)}, {"headers": row.headers})
+        if list(spec.retry) != row.retry:
+            yield f"retry {_schedule(row.retry)} -> {_schedule(spec.retry)}"
+        if dict(spec.breaker) != row.breaker:
+            yield "breaker changed"
+
+    def one(self, spec: DestinationSpec, row: Destination | None, aside: Destination | None) -> None:
+        """Plan one destination with its secrets and pause."""
+        super().one(spec, row, aside)
+        state = getattr(row, "state", None)
+        paused = state is not None and state.paused_at is not None
+        ours = state is not None and state.paused_by == ACTOR.name
+        if spec.paused and not paused:
+            self.add("~", f"destination {spec.slug}: paused", partial(self.set_paused, spec.slug, True))
+        elif paused and (spec.paused is False or (spec.paused is None and ours)):
+            self.add("~", f"destination {spec.slug}: resumed", partial(self.set_paused, spec.slug, False))
+
+    def save(self, spec: DestinationSpec, row: Destination | None, aside: Destination | None) -> None:
+        """Write one destination, its state and its breaker."""
+        if aside:
+            changes.move_aside_destination(aside)
+        destination = row if row is not None else Destination()
+        was = destination.slug
+        for name in _DESTINATION_FIELDS:
+            setattr(destination, name, getattr(spec, name))
+        destination.slug, destination.archived_at = spec.slug, None
+        destination.headers, destination.retry = dict(spec.headers), list(spec.retry)
+        destination.breaker, destination.service = dict(spec.breaker), _service(spec.service)
+        destination.save()
+        changes.equip(destination, was)
+        self.rows[spec.slug] = destination
+
+    def archive(self, row: Destination) -> None:
+        """Take a destination out of use."""
+        changes.archive_destination(row)
+
+    def set_paused(self, slug: str, paused: bool) -> None:
+        """Pause or resume one destination, with its audit row."""
+        if paused:
+            actions.pause_destination(self.rows[slug], ACTOR, _PAUSED)
+        else:
+            actions.resume_destination(self.rows[slug], ACTOR, _RESUMED)
+
+
+def services_in_use(earlier: Mapping[str, Plan]) -> Mapping[str, int | None]:
+    """The services that can be named: those of the file, or of the database when it has none."""
+    if "services" in earlier:
+        return earlier["services"].names
+    return dict(Service.objects.filter(archived_at=None).values_list("slug", "id"))
+
+
+def service_of(row: Source | Destination) -> str | None:
+    """The service that it names, unless that is archived: then it is as if there were none."""
+    return row.service.slug if row.service and row.service.archived_at is None else None
+
+
+def published() -> dict[str, int | None]:
+    """The source of the team's own events as one that can be named, whether it has a row yet or not."""
+    return {PUBLISHED: Source.objects.filter(slug=PUBLISHED).values_list("id", flat=True).first()}
+
+
+def _service(slug: str | None) -> Service | None:
+    return None if slug is None else Service.objects.get(slug=slug)
+
+
+def _by_position(secret: Secret) -> tuple[int, int]:
+    return secret.position, secret.id
+
+
+def _what(spec: SourceSpec | DestinationSpec) -> str:
+    return f"provider {spec.provider}" if isinstance(spec, SourceSpec) else show(spec.url).strip('"')
+
+
+def _stored(present: Sequence[str]) -> str:
+    count = present.count(STORED)
+    return "no value is" if not count else f"only {count} {'value is' if count == 1 else 'values are'}"
+
+
+def _plain_differences(spec: Any, row: Any, names: Sequence[str]) -> Iterator[str]:
+    if row.slug != spec.slug:
+        yield f"renamed from {row.slug}"
+    for name in names:
+        old, new = getattr(row, name), getattr(spec, name)
+        if old != new:
+            say = format_duration if name in _DURATIONS else _say
+            yield f"{name} {say(old)} -> {say(new)}"
+    service = service_of(row)
+    if service != spec.service:
+        yield f"service {_say(service)} -> {_say(spec.service)}"
+
+
+def _option_differences(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> Iterator[str]:
+    before, after = mask(present)[0], mask(wanted)[0]
+    for name in sorted({*present, *wanted}):
+        if present.get(name) != wanted.get(name):
+            yield f"{name} {_say_option(before.get(name))} -> {_say_option(after.get(name))}"
+
+
+def _say(value: object) -> str:
+    return "none" if value in ("", None) else show(value).strip('"')
+
+
+def _say_option(value: object) -> str:
+    return "default" if value is None else show(value)
+
+
+def _schedule(waits: Sequence[float]) -> str:
+    return ", ".join(map(format_duration, waits)) or "none"
