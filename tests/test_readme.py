@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+from base64 import b64encode
 from functools import cache
 from pathlib import Path
 
@@ -61,6 +62,13 @@ def test_every_variable_and_base_url_of_every_provider_is_listed() -> None:
     assert {name for name in names if f"`{name}`" not in README} == set()
 
 
+def test_every_variable_of_every_vendors_webhooks_is_listed() -> None:
+    schemes = [scheme for slug in providers.names() if (scheme := providers.get(slug).hooks)]
+    names = {name for scheme in schemes for name in scheme.secrets}
+    assert len(names) > 10
+    assert {name for name in names if f"`{name}`" not in README} == set()
+
+
 def test_every_provider_is_named() -> None:
     assert {slug for slug in providers.names() if f"`{slug}`" not in README} == set()
 
@@ -75,7 +83,7 @@ def test_no_variable_is_listed_that_nobody_reads() -> None:
 @pytest.mark.parametrize("text", _blocks("yaml"))
 def test_its_yaml_is_accepted(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in re.findall(r"env:([A-Z_]+)", text):
-        monkeypatch.setenv(name, "a-value-for-tests")
+        monkeypatch.setenv(name, f"whsec_{b64encode(name.encode().ljust(32)).decode()}")  # good for every scheme
     file = tmp_path / "wsmon.yaml"
     file.write_text(text)
     output = io.StringIO()

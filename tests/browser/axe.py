@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
-def violations(page: Page) -> list[str]:
+LOOKS = ["color-contrast", "target-size", "link-in-text-block"]
+"""The rules of these that another theme may break, where the elements are the same."""
+WIDTHS = (1440, 1100, 390)
+
+
+def everywhere(page: Page, widths: Sequence[int] = WIDTHS) -> list[str]:
+    """What axe finds at each width and in both themes, and where the page scrolls sideways.
+
+    The page is loaded once: what is open stays open. In the dark only what a theme can change is judged,
+    and no colour is on its way to another one.
+    """
+    found = []
+    for width in widths:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate("scrollTo(0, 0)")  # or the header stands over a part of a link
+        for theme, rules in (("light", RULES), ("dark", LOOKS)):
+            page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
+            found += [f"{width} {theme}: {line}" for line in violations(page, rules)]
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append(f"{width}: it scrolls sideways")
+    page.set_viewport_size({"width": widths[0], "height": 900})
+    page.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    return found
+
+
+def violations(page: Page, rules: Sequence[str] = RULES) -> list[str]:
     """What axe finds on the page as it is now: one line per rule and element."""
-    found = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]})
+    found = Axe().run(page, options={"runOnly": list(rules), "resultTypes": ["violations"]})
     return [
         f"{rule['id']}: {node['target']} {node.get('failureSummary', '')}"
         for rule in found.response["violations"]

@@ -117,8 +117,10 @@ def test_the_roles_are_made_once() -> None:
     viewers, operators = Group.objects.get(name=VIEWERS), Group.objects.get(name=OPERATORS)
     assert viewers.permissions.filter(codename="view_service").exists()
     assert not viewers.permissions.exclude(codename__startswith="view_").exists()
+    assert viewers.permissions.filter(codename="view_delivery").exists()
     assert set(operators.permissions.exclude(codename__startswith="view_").values_list("codename", flat=True)) == {
-        "operate"
+        "operate",
+        "replay",
     }
 
 

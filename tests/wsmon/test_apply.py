@@ -85,18 +85,18 @@ def test_a_bad_file_ends_with_code_1_and_every_problem_on_stderr(path: Path) -> 
 
 
 def test_later_sections_are_ignored_with_a_warning(path: Path) -> None:
-    path.write_text(SITE + "sources:\n  stripe: {provider: stripe}\nroutes: []\n")
+    path.write_text(SITE + "critical_days:\n  saturdays: {every: saturday}\nchannels: {}\n")
 
     said = command("apply", path)
 
-    assert "warning: line 6: `sources` is not supported by this version yet and is ignored\n" in said
-    assert "warning: line 8: `routes` is not supported by this version yet and is ignored\n" in said
+    assert "warning: line 6: `critical_days` is not supported by this version yet and is ignored\n" in said
+    assert "warning: line 8: `channels` is not supported by this version yet and is ignored\n" in said
 
 
 def test_a_file_without_services_leaves_them_alone(path: Path) -> None:
     apply(path, SITE)
 
-    assert apply(path, "sources: {}\n", prune=True) == []
+    assert apply(path, "channels: {}\n", prune=True) == []
     assert Service.objects.get().archived_at is None
 
 
@@ -188,7 +188,7 @@ def test_what_the_file_does_not_mention_is_left_and_listed(path: Path) -> None:
 
     assert said == (
         "+ check our-site/other: http every 5s, timeout 2s\n"
-        "not in the file, left as they are (--prune archives services and checks):\n"
+        "not in the file, left as they are (--prune archives all but secrets):\n"
         "  check our-site/health\n  service stripe\n"
     )
     assert not Service.objects.exclude(archived_at=None).exists()
