@@ -1,4 +1,5 @@
-"""From a claim to what is sent: unsealed, verified again where it is a replay. No database but for that."""
+"""From a claim to what is sent: unsealed, and verified again where it is a replay (for which alone it asks the
+database)."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from providers.hooks import signed_headers
-from webhooks import sealing, sending
+from webhooks import reverify, sealing, sending
 from webhooks.catalog import Catalog, Destination
 from webhooks.claims import Claim
+from webhooks.eventmodels import Event
 from webhooks.schedule import Answer
 from webhooks.sending import Outgoing
 from wsmon.http import Client
@@ -33,7 +35,12 @@ def prepare(claim: Claim, known: Catalog) -> Job:
     signed = signed_headers(source.scheme, source.options) if source and source.scheme and not source.problem else ()
     job = Job(claim, known.destinations.get(claim.destination_id), signed)
     if claim.sealed is None:
-        job.refused = _ours("its payload was erased, or is older than payloads are kept")
+        job.refused = _ours("its payload was erased, or is older than payloads are kept", final=True)
+    elif claim.replay_id is not None:
+        event = Event.objects.filter(id=claim.event_id).first()
+        verdict = reverify.verdict(event, known) if event else reverify.Skip(reverify.ERASED)
+        if isinstance(verdict, reverify.Skip):
+            job.refused = _ours(f"not replayed: {verdict.reason}", final=verdict.reason != reverify.UNREADABLE)
     return job
 
 
@@ -51,8 +58,9 @@ def send(job: Job, http: Client) -> Answer:
     return sending.send(outgoing, http)
 
 
-def _ours(message: str) -> Answer:
+def _ours(message: str, *, final: bool = False) -> Answer:
     return Answer(
+        final=final,
         category=Category.CONFIGURATION_ERROR,
         message=message,
         fingerprint=sending.fingerprint(Category.CONFIGURATION_ERROR, None, message),

@@ -27,6 +27,8 @@ class Answer:
     message: str = ""
     fingerprint: str = ""
     retry_after: float | None = None
+    final: bool = False
+    """No further try can change it: the payload is gone, or is not what was received."""
     timings: Timings = field(default_factory=Timings)
     exchanged: Exchanged = field(default_factory=lambda: Exchanged(()), repr=False)
 
@@ -60,7 +62,7 @@ def decide(answer: Answer, tries: int, max_tries: int, retry: Sequence[float], c
     if answer.http_status == GONE:
         # What waits is kept, this one too: whoever enables the destination again gets all of it.
         return Decision(DeliveryStatus.RETRYING, disable="it answered 410 Gone")
-    if tries >= max_tries:
+    if tries >= max_tries or answer.final:
         return Decision(DeliveryStatus.FAILED, hold=hold)
     return Decision(DeliveryStatus.RETRYING, max(wait(retry, tries, chance), asked), hold)
 

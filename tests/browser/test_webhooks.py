@@ -58,13 +58,16 @@ def test_the_same_by_keyboard_alone(open_page: OpenPage, told: Told) -> None:
     page.keyboard.press("g")
     page.keyboard.press("w")
     expect(page).to_have_url(re.compile(r"/webhooks/$"))
+    expect(page.locator("#live .w")).to_have_text("Live")  # its scripts run
     page.keyboard.press("/")
+    expect(page.locator("#q")).to_be_focused()
     page.keyboard.type("in_0")
     from webhooks import search  # noqa: PLC0415
 
     search.index_some()
     page.keyboard.press("Enter")
     expect(page.locator("#deliveries tbody tr")).to_have_count(2)
+    expect(page.locator("#live .w")).to_have_text("Live")
     failed = page.locator(f"#d-{told.failed[0].id}")
     page.keyboard.press("j")
     page.keyboard.press("j")
@@ -208,11 +211,11 @@ def test_axe_finds_nothing(open_page: OpenPage, told: Told) -> None:
     page.locator("#publish").click()
     expect(page.locator("#publish-panel form")).to_be_visible()
     page.evaluate("document.getElementById('bulk').classList.replace('ws-bulk', 'ws-bar')")  # it lies over rows
-    assert everywhere(page) == []
+    assert everywhere(page, (1440, 390)) == []
     page.goto(urljoin(page.url, "/webhooks/failures/"))
     page.locator(".wh-group [data-key=r]").first.click()
     expect(page.locator(".wh-panel")).to_be_visible()
-    assert everywhere(page) == []
+    assert everywhere(page, (1440, 390)) == []
     for path in (
         "/webhooks/sources/",
         f"/webhooks/events/{told.failed[0].event_id}/",

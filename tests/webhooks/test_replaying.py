@@ -565,7 +565,6 @@ class TestArriving:
         assert request.headers["webhook-id"] == str(event.id)
         assert request.headers["webhook-replay"] == str(row.id)
 
-    @pytest.mark.xfail(strict=True, reason="webhooks.jobs does not ask webhooks.reverify before it sends yet")
     def test_what_was_changed_after_the_replay_began_is_not_sent(
         self, running: Dispatcher, receiver: Receiver
     ) -> None:
