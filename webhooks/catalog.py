@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 import providers
 from providers.hooks import Scheme, options_of
-from webhooks import circuits
+from webhooks import circuits, signingsecrets
 from webhooks.models import CatalogVersion, Route, Secret
 from webhooks.models import Destination as DestinationRow
 from webhooks.models import Source as SourceRow
@@ -174,6 +174,7 @@ def _destinations() -> dict[int, Destination]:
 
 def _destination(row: DestinationRow, keys: Iterable[Secret]) -> Destination:
     found, problems = values_of(keys)
+    problems += [f"a signing secret {problem}" for problem in map(signingsecrets.problem_of, found) if problem]
     url, headers = "", {}
     try:
         url = _dereference(row.url)

@@ -273,6 +273,9 @@ class Dispatcher:
             answer = jobs.send(job, http_client())
             ending = _ending(answer, guard)
             return answer
+        except Exception as problem:  # it shows, and is tried as often as any other
+            log.exception("a delivery failed inside wsmon", delivery=job.claim.id)
+            return jobs.ours(f"wsmon itself failed ({type(problem).__name__})")
         finally:
             guard.end(passed, ending)
 

@@ -113,9 +113,10 @@ class Group:
         return wanted
 
 
-def groups(by: str, length: timedelta, least: int = 1) -> list[Group]:
+def groups(by: str, length: timedelta, least: int = 1, most: int | None = None) -> list[Group]:
     """The failures whose last try lies within ``length`` up to now, the largest group first; by time the newest.
 
+    ``least``: failures in a group; ``most``: groups, at most ``MOST_GROUPS``.
     Raises ``KeyError`` for a ``by`` that is none of ``BY``. Four queries, whatever there is.
     """
     now = timezone.now()
@@ -133,7 +134,7 @@ def groups(by: str, length: timedelta, least: int = 1) -> list[Group]:
         "now": now.timestamp(),
         "slots": SLOTS,
         "least": least,
-        "most": MOST_GROUPS,
+        "most": min(most or MOST_GROUPS, MOST_GROUPS),
     }
     found: dict[int, Group] = {}
     with connection.cursor() as cursor:

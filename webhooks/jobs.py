@@ -35,12 +35,12 @@ def prepare(claim: Claim, known: Catalog) -> Job:
     signed = signed_headers(source.scheme, source.options) if source and source.scheme and not source.problem else ()
     job = Job(claim, known.destinations.get(claim.destination_id), signed)
     if claim.sealed is None:
-        job.refused = _ours("its payload was erased, or is older than payloads are kept", final=True)
+        job.refused = ours("its payload was erased, or is older than payloads are kept", final=True)
     elif claim.replay_id is not None:
         event = Event.objects.filter(id=claim.event_id).first()
         verdict = reverify.verdict(event, known) if event else reverify.Skip(reverify.ERASED)
         if isinstance(verdict, reverify.Skip):
-            job.refused = _ours(f"not replayed: {verdict.reason}", final=verdict.reason != reverify.UNREADABLE)
+            job.refused = ours(f"not replayed: {verdict.reason}", final=verdict.reason != reverify.UNREADABLE)
     return job
 
 
@@ -53,12 +53,13 @@ def send(job: Job, http: Client) -> Answer:
     try:
         content = sealing.unseal(claim.sealed)
     except Unresolvable as problem:
-        return _ours(str(problem))
+        return ours(str(problem))
     outgoing = Outgoing(claim.event_id, destination, content, job.signed_headers, claim.partial, claim.replay_id)
     return sending.send(outgoing, http)
 
 
-def _ours(message: str, *, final: bool = False) -> Answer:
+def ours(message: str, *, final: bool = False) -> Answer:
+    """What a try found that was never made, by a fault of our own."""
     return Answer(
         final=final,
         category=Category.CONFIGURATION_ERROR,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import re
 import time
 import uuid
@@ -41,6 +42,8 @@ HOP_BY_HOP = frozenset(
     ]
 )
 """RFC 9110, 7.6.1, and what every request has of its own."""
+_SAYING = ("error", "message", "detail", "title", "errors")
+"""Under which names APIs say what is wrong (``detail`` and ``title``: RFC 9457)."""
 REPLAY_HEADER = "Webhook-Replay"
 NOT_FORWARDED = HOP_BY_HOP | frozenset(
     [
@@ -160,10 +163,10 @@ def _answer_without(category: Category, message: str) -> Answer:
 
 def _answer_of(response: Response, sent: Pairs, secrets: Sequence[str]) -> Answer:
     content_type = response.headers.get("content-type", "")
-    body = mask_answer(response.body, content_type)
+    # Some receivers send back what they were sent.
+    text = redact(mask_answer(response.body, content_type).decode("utf-8", "replace"), secrets)
     category = None if response.ok else category_of(response.status)
-    text = body.decode("utf-8", "replace")
-    message = "" if response.ok else redact(_first_line(text), secrets)
+    message = "" if response.ok else _summary(text)
     return Answer(
         http_status=response.status,
         category=category,
@@ -171,7 +174,7 @@ def _answer_of(response: Response, sent: Pairs, secrets: Sequence[str]) -> Answe
         fingerprint="" if response.ok else fingerprint(category, response.status, _blur(text)),
         retry_after=_retry_after(response.headers),
         timings=response.timings,
-        exchanged=Exchanged(sent, mask_headers(list(response.headers.items())), body, response.truncated),
+        exchanged=Exchanged(sent, mask_headers(list(response.headers.items())), text.encode(), response.truncated),
     )
 
 
@@ -198,7 +201,17 @@ def _blur(text: str) -> str:
     return _WORDS.sub("#", text)
 
 
-def _first_line(text: str) -> str:
+def _summary(text: str) -> str:
+    """One line of an answer for lists: what a JSON object says is wrong, else the first line there is."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        said = next((value[name] for name in _SAYING if value.get(name)), value)
+        if isinstance(said, dict):
+            said = next((said[name] for name in _SAYING if said.get(name)), said)
+        text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return re.sub(r"[\x00-\x1f\x7f]+", " ", line)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -14,6 +16,7 @@ from webhooks.models import CatalogVersion, Destination, Route, Source
 from webhooks.vocabulary import Priority
 
 pytestmark = pytest.mark.django_db
+GOOD, OTHER = (f"whsec_{base64.b64encode(letter * 24).decode()}" for letter in (b"a", b"b"))
 
 
 def loaded(slug: str) -> catalog.Source:
@@ -96,7 +99,7 @@ def test_a_destination_is_as_configured(monkeypatch: pytest.MonkeyPatch):
     make_destination(
         "app",
         "env:APP_URL",
-        ["whsec_b25l", "whsec_dHdv"],
+        [GOOD, OTHER],
         headers={"Authorization": "env:APP_TOKEN", "X-Plain": "as it is"},
         timeout=3,
         retry=[1, 2],
@@ -106,7 +109,7 @@ def test_a_destination_is_as_configured(monkeypatch: pytest.MonkeyPatch):
     found = destination("app")
     assert (found.url, found.timeout, found.retry) == ("http://127.0.0.1:9/from-env", 3, (1, 2))
     assert found.headers == {"Authorization": "t0ken", "X-Plain": "as it is"}
-    assert found.secrets == ("whsec_b25l", "whsec_dHdv")
+    assert found.secrets == (GOOD, OTHER)
     assert (found.forward_headers, found.breaker, found.problem) == (False, "vendor", "")
 
 
@@ -116,6 +119,14 @@ def test_a_destination_is_as_configured(monkeypatch: pytest.MonkeyPatch):
 def test_a_destination_that_cannot_be_reached_says_which_variable_is_missing(fields: dict[str, object]):
     make_destination("app", **fields)
     assert "NOT_SET" in destination("app").problem
+
+
+@pytest.mark.parametrize("secret", ["planted", "whsec_c2hvcnQ=", "whsec_no*base64"])
+def test_a_destination_whose_secret_is_no_good_says_so_and_not_what_it_is(secret: str):
+    make_destination("app", secrets=[secret, GOOD])
+    problem = destination("app").problem
+    assert problem.startswith("a signing secret is ")
+    assert secret not in problem
 
 
 def test_no_secret_shows_in_a_representation(monkeypatch: pytest.MonkeyPatch):
@@ -170,7 +181,7 @@ def test_what_is_read_takes_a_fixed_number_of_queries():
     make_route(source, make_destination())
     before = read()
     for _ in range(5):
-        make_route(make_source(), make_destination(service=make_service(), secrets=["whsec_b25l"]))
+        make_route(make_source(), make_destination(service=make_service(), secrets=[GOOD]))
     assert read() == before
 
 

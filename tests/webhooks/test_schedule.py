@@ -90,6 +90,10 @@ def test_retry_after_is_honoured_within_reason(status: int, asked: float, due_in
     assert after(status, retry_after=asked) == Decision(RETRYING, due_in, hold)
 
 
+def test_what_no_further_try_can_change_is_given_up_at_once():
+    assert after(None, final=True) == Decision(FAILED)
+
+
 def test_the_last_try_still_holds_up_the_others():
     assert after(429, TRIES, retry_after=60.0) == Decision(FAILED, 0.0, 60.0)
 

@@ -10,6 +10,7 @@ from tests.webhooks.factories import make_delivery, make_event
 from tests.webhooks.pages import ACT, HTMX, LIVE, READ, signed_in, text
 from tests.webhooks.story import tell
 from webhooks.models import Replay
+from webhooks.views import failures
 
 pytestmark = pytest.mark.django_db
 
@@ -94,6 +95,14 @@ class TestThePage:
         assert "422 at ledger" in text(viewer.get("/webhooks/failures/?period=7d&min=x&by="))
         for odd in ("0", "-1", "²", "9" * 20):
             assert "422 at ledger" in text(viewer.get("/webhooks/failures/", {"min": odd}))
+
+    def test_of_very_many_groups_the_largest_are_shown(self, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(failures, "GROUPS_SHOWN", 1)
+        tell()
+        page = text(viewer.get("/webhooks/failures/"))
+        assert page.count('class="wh-group"') == 1
+        assert "The 1 largest groups." in page
+        assert "largest groups" not in text(viewer.get("/webhooks/failures/?by=service"))
 
     def test_nothing_failed(self, viewer: Client) -> None:
         assert "Nothing has come yet" in text(viewer.get("/webhooks/failures/"))

@@ -38,6 +38,7 @@ BY_LABELS = {
 }
 LEAST = ("1", "5", "20")
 NAMES_SHOWN = 3
+GROUPS_SHOWN = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +202,14 @@ def _context(params: Params) -> dict[str, Any]:
     standing = reads.standings(reads.destinations(), waits)
     found = [
         GroupView(group, standing.get(group.sample.destination_id), since, params.period)
-        for group in read.groups(params.by, PERIODS[params.period], params.least)
+        for group in read.groups(params.by, PERIODS[params.period], params.least, GROUPS_SHOWN + 1)
     ]
     everything = {"all": "1", "status": "failed", "tried_since": params.period, "back": reverse("failures")}
     return {
         "params": params,
         "period": params.period,
-        "groups": found,
+        "groups": found[:GROUPS_SHOWN],
+        "more_groups": len(found) > GROUPS_SHOWN,
         "failed": reads.failed(),
         "failed_here": sum(view.group.failed for view in found),
         "most_failed": reads.FAILED_COUNTED,
