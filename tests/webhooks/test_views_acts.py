@@ -17,7 +17,7 @@ from wsmon.models import AuditEntry
 
 pytestmark = pytest.mark.django_db
 
-PUBLISH = {"type": "order.paid", "data": '{"id": "o1"}', "key": ""}
+PUBLISH = {"type": "order.paid", "content": '{"id": "o1"}', "key": ""}
 UNKNOWN = "01a2d1fe-b1fd-787a-85f2-2edb409679fe"
 PATHS = ["replay/?d=1", "cancel/?d=1", "publish/", "destinations/ledger/pause/"]
 
@@ -294,7 +294,7 @@ class TestPublishing:
         post(operator, "publish/", PUBLISH | {"key": "k1"})
         assert "nothing new was published" in text(post(operator, "publish/", PUBLISH | {"key": "k1"}))
         assert Event.objects.count() == 1
-        said = text(post(operator, "publish/", PUBLISH | {"key": "k1", "data": "{}"}), 422)
+        said = text(post(operator, "publish/", PUBLISH | {"key": "k1", "content": "{}"}), 422)
         assert "This key was used for another event." in said
 
     @pytest.mark.parametrize(
@@ -302,10 +302,10 @@ class TestPublishing:
         [
             ({"type": ""}, "Enter what happened"),
             ({"type": "order paid"}, "The type has 1 to 200 letters"),
-            ({"data": "{"}, "This is no JSON, line 1."),
-            ({"data": ""}, "Enter JSON, at least {}."),
-            ({"data": "[" * 200_000}, "nested too deeply"),
-            ({"data": "NaN"}, "The data is not JSON."),
+            ({"content": "{"}, "This is no JSON, line 1."),
+            ({"content": ""}, "Enter JSON, at least {}."),
+            ({"content": "[" * 200_000}, "nested too deeply"),
+            ({"content": "NaN"}, "The data is not JSON."),
             ({"key": "two words"}, "without spaces"),
         ],
     )

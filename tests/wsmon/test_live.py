@@ -251,6 +251,20 @@ class TestTheEndpoint:
             eventually(lambda: len(opened.data("breakers")) == 3, "the third event")
             assert [json.loads(data) for data in opened.data("breakers")[1:]] == [{"ids": []}, {"ids": []}]
 
+    def test_what_is_merely_relayed_is_told_once_at_a_time_and_makes_nobody_fetch(self, site: Site) -> None:
+        session = session_of(staff())
+        with stream(site, session) as opened:
+            opened.wait_for("event: resync")
+            before = time.time()
+            with transaction.atomic():
+                for number in (1, 2):
+                    live.publish("deliveries", {"destinations": [number]})
+            opened.wait_for("event: deliveries")
+            assert [data.strip() for data in opened.data("deliveries")] == [""]
+            with stream(site, session, f"?since={before}") as late:
+                late.wait_for("event: hello")
+                assert late.data("resync") == []
+
     def test_a_page_that_missed_a_change_is_told_to_fetch(self, site: Site) -> None:
         session = session_of(staff())
         with stream(site, session) as first:

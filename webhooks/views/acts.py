@@ -188,9 +188,7 @@ def cancel(request: HttpRequest) -> HttpResponse:
         action=reverse("webhook-cancel"),
         back=back,
         form=form,
-        effect=[
-            f"What waits is not sent any more: {deliveries_words(number)}. The events stay, and can be replayed."
-        ],
+        effect=["What waits is not sent any more. The events stay, and can be replayed."],
         hidden=chosen.hidden,
         submit="danger-fill",
         status="critical",
@@ -211,9 +209,9 @@ def publish(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
         try:
-            made = publishing.publish(data["type"], data["data"], data["key"], actor=Actor.of(request))
+            made = publishing.publish(data["type"], data["content"], data["key"], actor=Actor.of(request))
         except publishing.Unpublishable as bad:
-            form.add_error(bad.field, f"The {bad.field} {bad.message}.")
+            form.add_error("type" if bad.field == "type" else "content", f"The {bad.field} {bad.message}.")
         except idempotency.BadKey as bad:
             form.add_error("key", sentence(bad))
         except idempotency.Conflict:

@@ -34,14 +34,14 @@ class Chosen:
         """
         if told.get("all"):
             try:
-                return cls(wanted=Filter.read(told.dict()))
+                return cls(wanted=Filter.read({name: str(value) for name, value in told.items()}))
             except BadFilter as bad:
                 raise Http404(str(bad)) from None
         numbers = [text for text in told.getlist("d") if text.isascii() and text.isdigit() and len(text) < 19]
         if numbers:
             return cls(ids=sorted({int(text) for text in numbers})[:AT_ONCE])
         try:
-            return cls(event_id=uuid.UUID(told["event"])) if told.get("event") else cls()
+            return cls(event_id=uuid.UUID(str(told["event"]))) if told.get("event") else cls()
         except ValueError:
             raise Http404("no such event") from None
 

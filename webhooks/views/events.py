@@ -43,7 +43,7 @@ def event(request: HttpRequest, event_id: uuid.UUID) -> HttpResponse:
 def _open_panel(request: HttpRequest, page: eventpage.EventPage) -> dict[str, Any]:
     """For who may replay, the question is open already where a delivery failed: it is what people come for."""
     failed = [card for card in page.cards if card.now.delivery.status == DeliveryStatus.FAILED]
-    if not failed or not request.user.has_perm("webhooks.replay") or page.masked is None:  # type: ignore[union-attr]
+    if not failed or not request.user.has_perm("webhooks.replay") or page.masked is None:
         return {}
     box = f"to-{failed[0].slug}-panel"
     panel = acts.replay_panel(Chosen(ids=[failed[0].now.delivery.id]), request.path, box)

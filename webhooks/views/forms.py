@@ -120,7 +120,7 @@ class PublishForm(forms.Form):
         required=False,
         widget=forms.TextInput({**FIELD, "placeholder": "e.g. booking-4711-confirmed"}),
     )
-    data = forms.CharField(
+    content = forms.CharField(
         label="Data, JSON",
         max_length=LARGEST,
         initial="{}",
@@ -130,10 +130,10 @@ class PublishForm(forms.Form):
         error_messages={"required": "Enter JSON, at least {}."},
     )
 
-    def clean_data(self) -> JSON:
+    def clean_content(self) -> JSON:
         """The JSON itself."""
         try:
-            return json.loads(self.cleaned_data["data"])
+            return json.loads(self.cleaned_data["content"])
         except ValueError as problem:
             where = f", line {problem.lineno}" if isinstance(problem, json.JSONDecodeError) else ""
             raise forms.ValidationError(f"This is no JSON{where}.") from None
