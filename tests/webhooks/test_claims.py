@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -344,7 +345,7 @@ class TestTwoClaimers:
                 claims.give_back(found)
             return most
 
-        most = at_once([lambda lane=lane: work(lane) for lane in (Lane.LIVE, Lane.RETRY) * 2])
+        most = at_once([partial(work, lane) for lane in (Lane.LIVE, Lane.RETRY) * 2])
         assert max(number for each in most for number in each) <= 6
         assert Delivery.objects.filter(destination=app, status="delivering").count() == 0
 

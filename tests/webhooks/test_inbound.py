@@ -178,8 +178,14 @@ class TestRefused:
         async def keep(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": "POST", "path": STRIPE, "query_string": b"", "client": None}
-        scope["headers"] = [(b"content-length", b"99999999999")]
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": STRIPE,
+            "query_string": b"",
+            "client": None,
+        }
+        scope |= {"headers": [(b"content-length", b"99999999999")], "client": None}
         asyncio.run(inbound.application(scope, never, keep))
         assert sent[0]["status"] == 413
         assert (b"connection", b"close") in sent[0]["headers"]
@@ -206,7 +212,14 @@ class TestRefused:
         async def keep(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": "POST", "path": STRIPE, "query_string": b"", "headers": [], "client": None}
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": STRIPE,
+            "query_string": b"",
+            "client": None,
+        }
+        scope |= {"headers": [], "client": None}
         asyncio.run(inbound.application(scope, receive, keep))
         assert (sent[0]["status"], len(taken)) == (413, 11)
         assert refusal(refused).size == 1_100
@@ -281,7 +294,14 @@ class TestFaults:
             await asyncio.sleep(0.03)
             return {"type": "http.request", "body": b"x", "more_body": True}
 
-        scope = {"type": "http", "method": "POST", "path": STRIPE, "query_string": b"", "headers": [], "client": None}
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": STRIPE,
+            "query_string": b"",
+            "client": None,
+        }
+        scope |= {"headers": [], "client": None}
         asyncio.run(inbound.application(scope, drip, keep))
         assert sent[0]["status"] == 408
         assert refusal(refused).code == "malformed"

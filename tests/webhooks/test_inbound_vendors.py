@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -33,7 +32,7 @@ PUBLIC = "https://ops.example.com"
 
 
 @pytest.fixture(autouse=True)
-def refused(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusals]:
+def refused(monkeypatch: pytest.MonkeyPatch) -> Refusals:
     one = Refusals()
     monkeypatch.setattr(inbound, "refusals", one)
     return one
@@ -303,7 +302,9 @@ class TestWhateverIsSigned:
         request.pairs = list(stripe_headers(body).items())
         request.headers, request.body = Headers(request.pairs), body
         assert source.scheme is not None
-        (event,) = inbound._judge(request, source, source.scheme)
+        found = inbound._judge(request, source, source.scheme)
+        assert isinstance(found, list)
+        (event,) = found
         for text, limit in ((event.key, 255), (event.type, 200), (event.subject, 255)):
             assert "\0" not in text
             assert len(text.encode()) <= 4 * limit

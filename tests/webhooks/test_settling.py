@@ -6,6 +6,7 @@ import random
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -131,7 +132,7 @@ class TestMany:
         stored(90, concurrency=90)
         found = claim(limit=90)
         thirds = [found[number::3] for number in range(3)]
-        at_once([lambda part=part: settle(part) for part in thirds])
+        at_once([partial(settle, part) for part in thirds])
         assert Delivery.objects.filter(status="delivered").count() == Attempt.objects.count() == 90
         assert counts() == (90, 0, 90, 0)
 
@@ -323,6 +324,6 @@ def test_two_processes_with_the_same_destinations_in_any_order_do_not_wait_in_a_
         for start in range(0, len(part), 10):
             settling.settle([tried(one, shuffled.choice((GOOD, BAD))) for one in part[start : start + 10]])
 
-    at_once([lambda seed=seed: work(found[seed::4], seed) for seed in range(4)])
+    at_once([partial(work, found[seed::4], seed) for seed in range(4)])
     assert Attempt.objects.count() == 240
     assert counts()[0] == 240

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -230,7 +231,7 @@ class TestAtTheSameInstant:
                 new += sum(one.new for one in store.save([event(number) for number in numbers]))
             return new
 
-        assert sum(at_once([lambda seed=seed: work(seed) for seed in range(4)])) == 420
+        assert sum(at_once([partial(work, seed) for seed in range(4)])) == 420
         assert Event.objects.count() == Delivery.objects.count() == 420
         duplicates = Event.objects.aggregate(total=Sum("duplicates"))["total"]
         assert duplicates == 4 * 20 * 50 - 420
