@@ -533,7 +533,7 @@ ROUTE = optional(
         st.one_of(
             SCALARS,
             st.lists(SCALARS, min_size=1, max_size=4),
-            st.fixed_dictionaries({"gte": st.floats(-1e30, 1e30), "exists": st.booleans()}),
+            st.fixed_dictionaries({"gte": st.floats(-1e12, 1e12), "exists": st.booleans()}),
         ),
         max_size=3,
     ),
