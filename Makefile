@@ -28,7 +28,7 @@ demo: install-base
 
 # In two processes, each with a PostgreSQL of its own; ARGS="-n 0 tests/wsmon" runs some in one.
 test: install-test
-	@exec $(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	@exec $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 bench: install-bench
 	@exec $(PY) -m benchmarks $(ARGS)

@@ -13,6 +13,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 LOOKS = ["color-contrast", "target-size", "link-in-text-block"]
 """The rules of these that another theme may break, where the elements are the same."""
 WIDTHS = (1440, 1100, 390)
+ENDS = (1440, 390)
 
 
 def everywhere(page: Page, widths: Sequence[int] = WIDTHS) -> list[str]:
