@@ -46,7 +46,8 @@ sources:
   twilio: {{secrets: ["env:HOOK_TWILIO"]}}
   sendgrid: {{secrets: ["env:HOOK_SENDGRID"]}}
 destinations:
-  app: {{url: "{url}", timeout: 1s, concurrency: 32, signing_secret: "env:HOOK_OURS", retry: [1s, 1s, 1s, 1s, 1s]}}
+  app: {{url: "{url}", timeout: {timeout}, concurrency: 32, signing_secret: "env:HOOK_OURS",
+    retry: [1s, 1s, 1s, 1s, 1s]}}
 routes:
   - {{source: stripe, destination: app}}
   - {{source: resend, destination: app}}
@@ -54,7 +55,14 @@ routes:
   - {{source: twilio, destination: app}}
   - {{source: sendgrid, destination: app, events: ["email.*"]}}
 """
-SECRETS = {"HOOK_STRIPE": STRIPE, "HOOK_KEY": KEY, "HOOK_TWILIO": vendors.TWILIO_TOKEN, "HOOK_OURS": OURS}
+ACCOUNT = vendors.SendGrid()
+SECRETS = {
+    "HOOK_STRIPE": STRIPE,
+    "HOOK_KEY": KEY,
+    "HOOK_TWILIO": vendors.TWILIO_TOKEN,
+    "HOOK_SENDGRID": ACCOUNT.public,
+    "HOOK_OURS": OURS,
+}
 
 
 @pytest.fixture
@@ -67,9 +75,9 @@ def receiver() -> Iterator[Receiver]:
 def make(make_stack: Make, receiver: Receiver) -> Callable[..., Stack]:
     """A maker of wsmons that send everything to the receiver."""
 
-    def with_config(**more: str) -> Stack:
-        stack = make_stack(SECRETS | {"HOOK_SENDGRID": "unused"} | more)
-        stack.config.write_text(CONFIG.format(url=receiver.url))
+    def with_config() -> Stack:
+        stack = make_stack(SECRETS)
+        stack.config.write_text(CONFIG.format(url=receiver.url, timeout="1s"))
         return stack
 
     return with_config
@@ -112,7 +120,8 @@ class Vendor:
     """What kept an event from being acknowledged at once, and how often."""
 
     def send(self, number: int) -> None:
-        while True:
+        give_up = time.monotonic() + 2 * LONG
+        while time.monotonic() < give_up:
             body, headers = stripe_signed(number)
             try:
                 answer = requests.post(f"{self.url}/api/webhooks/stripe", data=body, headers=headers, timeout=15)
@@ -137,7 +146,7 @@ class Vendor:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(paced, range(number)))
 
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
         return thread
 
@@ -148,14 +157,11 @@ def arrived(receiver: Receiver) -> Counter[int]:
 
 
 class TestVendors:
-    def signed(self, url: str, account: vendors.SendGrid) -> dict[str, tuple[bytes, dict[str, str]]]:
+    def signed(self, url: str) -> dict[str, tuple[bytes, dict[str, str]]]:
         now, message = datetime.now(UTC), '{"type": "email.sent", "data": {"email_id": "m1"}}'
         seconds = str(int(now.timestamp()))
-        svix = {
-            "svix-id": "msg_1",
-            "svix-timestamp": seconds,
-            "svix-signature": Svix(KEY).sign("msg_1", now, message),
-        }
+        signature = Svix(KEY).sign("msg_1", now, message)
+        svix = {"svix-id": "msg_1", "svix-timestamp": seconds, "svix-signature": signature}
         standard = {name.replace("svix", "webhook"): value for name, value in svix.items()}
         standard["webhook-signature"] = Webhook(KEY).sign("msg_1", now, message)
         return {
@@ -164,15 +170,12 @@ class TestVendors:
             "standardwebhooks": (message.encode(), standard),
             "twilio": vendors.twilio(f"{url}/api/webhooks/twilio"),
             "communications/twilio": vendors.twilio(f"{url}/api/webhooks/communications/twilio", MessageSid="SM2"),
-            "sendgrid": account.signed(
-                [{"event": "open", "sg_event_id": "e1"}, {"event": "click", "sg_event_id": "e2"}]
-            ),
+            "sendgrid": ACCOUNT.signed([{"event": word, "sg_event_id": word} for word in ("open", "click")]),
         }
 
     def test_what_their_libraries_sign_is_accepted_and_arrives_signed_by_us(self, make: Make, receiver: Receiver):
-        account = vendors.SendGrid()
-        stack = make(HOOK_SENDGRID=account.public).start()
-        for source, (body, headers) in self.signed(stack.url, account).items():
+        stack = make().start()
+        for source, (body, headers) in self.signed(stack.url).items():
             where = f"{stack.url}/api/webhooks/{source}"
             for wrong in (body.replace(b"1", b"2") + b" ", b""):
                 assert requests.post(where, data=wrong, headers=headers, timeout=10).status_code in (400, 401), source
@@ -183,16 +186,13 @@ class TestVendors:
             assert answer.status_code == 200, (source, answer.text)
         eventually(lambda: len(receiver.received) >= 7, "all of them arrive")
         for one in receiver.received:
-            Webhook(OURS).verify(one.body, one.headers) if one.headers["content-type"].startswith(
-                "application/json"
-            ) else None
-        by_body = {one.body: one for one in receiver.received}
-        body, headers = self.signed(stack.url, account)["resend"]
-        assert by_body[body].headers["content-type"] == "application/json"
+            signed_at = datetime.fromtimestamp(int(one.headers["webhook-timestamp"]), UTC)
+            signature = Webhook(OURS).sign(one.headers["webhook-id"], signed_at, one.body.decode())
+            assert one.headers["webhook-signature"] == signature
         assert sum("stripe-signature" in one.headers for one in receiver.received) == 1
         eventually(lambda: numbers(lambda query: asked(stack, query)) == (7, 7, 7), "the numbers agree")
-        refused = asked(stack, "SELECT sum(count) FROM webhooks_refusal")
-        assert refused[0] == 3 * 6
+        refused = "SELECT sum(count) FROM webhooks_refusal"
+        eventually(lambda: asked(stack, refused)[0] == 3 * 6, "each refusal is counted")
 
 
 class TestFaults:
@@ -234,7 +234,8 @@ def fleet(make_directory: Callable[[], Path], redis_url: str, receiver: Receiver
     server.start()
     redis.Redis.from_url(redis_url).flushall()
     config = directory / "wsmon.yaml"
-    config.write_text(CONFIG.format(url=receiver.url))
+    # Nothing but a crash may be a reason to send anything twice, no slow machine either.
+    config.write_text(CONFIG.format(url=receiver.url, timeout="30s"))
     env = clean_environment(
         DATABASE_URL=f"postgres://wsmon@127.0.0.1:{database_port}/wsmon",
         CELERY_BROKER_URL=redis_url,
@@ -244,7 +245,6 @@ def fleet(make_directory: Callable[[], Path], redis_url: str, receiver: Receiver
         WSMON_ADMIN_PASSWORD=PASSWORD,
         WSMON_CONFIG=str(config),
         WSMON_ALLOW_PRIVATE_TARGETS="127.0.0.0/8",
-        HOOK_SENDGRID="unused",
         **SECRETS,
     )
     made = Fleet(directory, env, port)
@@ -285,7 +285,7 @@ def test_4000_events_through_two_workers_and_an_emptied_broker_are_neither_lost_
 
     eventually(lambda: numbers(ask) == (4_000, 4_000, 4_000), "the numbers agree", LONG)
     assert set(fired.values()) == {1}
-    assert ask("SELECT count(*) FROM webhook_delivery_log")[0] == 4_000
+    assert ask("SELECT count(*) FROM webhook_delivery_log WHERE ok")[0] == 4_000
     assert ask("SELECT sum(delivered) FROM webhooks_deliverycount WHERE level = 60")[0] == 4_000
     for name in ("worker", "worker2", "beat"):
         assert fleet.stop(name) == 0, fleet.log(name)
