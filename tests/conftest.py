@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from django.conf import settings
@@ -29,6 +30,9 @@ CHROMIUM_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Where a test does not say how many: the suite has to end within the quarter of an hour that CI gives it.
+hypothesis.settings.register_profile("suite", max_examples=40, deadline=None)
+hypothesis.settings.load_profile("suite")
 STRICT = os.environ.get("WSMON_TEST_STRICT") == "1"
 SLOW = {"browser", "stack", "demo"}
 NEEDS = {"browser": CHROMIUM, "redis": "redis-server", "node": "node"}
