@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 
 from django.db import connection
 from pydantic import BaseModel
@@ -86,14 +85,4 @@ def _from_environment(name: str, aliases: tuple[str, ...]) -> str | None:
 def _resolve_options(slug: str, kind: str, options: str, era: int) -> BaseModel:
     del era
     model = providers.kind(providers.get(slug), kind).options
-    return model.model_validate(_dereference(json.loads(options)))
-
-
-def _dereference(value: Any) -> Any:
-    if isinstance(value, str):
-        return secrets.resolve(value) if secrets.is_reference(value) else value
-    if isinstance(value, Mapping):
-        return {key: _dereference(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_dereference(item) for item in value]
-    return value
+    return model.model_validate(secrets.dereference(json.loads(options)))

@@ -177,8 +177,8 @@ def _destination(row: DestinationRow, keys: Iterable[Secret]) -> Destination:
     problems += [f"a signing secret {problem}" for problem in map(signingsecrets.problem_of, found) if problem]
     url, headers = "", {}
     try:
-        url = _dereference(row.url)
-        headers = _dereference(row.headers)
+        url = secrets.dereference(row.url)
+        headers = secrets.dereference(row.headers)
     except secrets.Unresolvable as problem:
         problems.append(str(problem))
     return Destination(
@@ -214,7 +214,7 @@ def _source(row: SourceRow, keys: Iterable[Secret], ways: Iterable[Way]) -> Sour
     found, problems = values_of(keys)
     options = None
     try:
-        options = options_of(scheme, _dereference(row.options))
+        options = options_of(scheme, secrets.dereference(row.options))
     except secrets.Unresolvable as problem:
         problems.append(str(problem))
     except ValidationError:
@@ -238,9 +238,7 @@ def values_of(keys: Iterable[Secret]) -> tuple[tuple[str, ...], list[str]]:
     problems: list[str] = []
     for key in keys:
         try:
-            found.append(
-                secrets.resolve(key.reference) if key.reference else secrets.decrypt(bytes(key.encrypted or b""))
-            )
+            found.append(value_of(key))
         except secrets.Unresolvable as problem:
             problems.append(str(problem))
     return tuple(found), problems
@@ -249,11 +247,3 @@ def values_of(keys: Iterable[Secret]) -> tuple[tuple[str, ...], list[str]]:
 def value_of(key: Secret) -> str:
     """One secret in clear; raises :class:`wsmon.secrets.Unresolvable`."""
     return secrets.resolve(key.reference) if key.reference else secrets.decrypt(bytes(key.encrypted or b""))
-
-
-def _dereference(value: Any) -> Any:
-    if isinstance(value, str):
-        return secrets.resolve(value) if secrets.is_reference(value) else value
-    if isinstance(value, Mapping):
-        return {key: _dereference(item) for key, item in value.items()}
-    return [_dereference(item) for item in value] if isinstance(value, list) else value

@@ -16,10 +16,9 @@ import threading
 import time
 from datetime import UTC, datetime
 
-import psycopg
 import structlog
 from django.conf import settings
-from django.db import Error, connection
+from django.db import connection
 
 from monitoring.breakers import breaker
 from monitoring.breakers.guard import Guard
@@ -32,13 +31,12 @@ from webhooks.jobs import Job
 from webhooks.schedule import Answer
 from webhooks.settling import Tried
 from webhooks.vocabulary import Lane
-from wsmon.connections import own_connection
+from wsmon.connections import AWAY, drop_connection, own_connection
 from wsmon.http import http_client
 from wsmon.vocabulary import Category
 
 log = structlog.get_logger(__name__)
 
-AWAY = (Error, psycopg.Error, OSError)
 LOOK_SECONDS = 0.25
 """How often it looks for what has become due, when nothing tells it."""
 SWEEP_SECONDS = 2.0
@@ -130,10 +128,10 @@ class Dispatcher:
                 more, self.connected = False, False
                 unknown = not isinstance(problem, AWAY)
                 log.warning("claiming deliveries failed", error=type(problem).__name__, exc_info=unknown)
-                _drop_connection()
+                drop_connection()
         with contextlib.suppress(*AWAY):
             self._give_back_all()
-        _drop_connection()
+        drop_connection()
 
     def _wait(self, seconds: float) -> None:
         """Until something rings, PostgreSQL notifies, or the time is over."""
@@ -303,7 +301,7 @@ class Dispatcher:
             if batch:
                 self._settle(batch)
                 self.wake()
-        _drop_connection()
+        drop_connection()
 
     def _gather(self) -> tuple[list[Tried], bool]:
         first = self.results.get()
@@ -329,7 +327,7 @@ class Dispatcher:
                 return
             except AWAY as problem:
                 log.warning("storing tries failed", error=type(problem).__name__, tries=len(batch))
-                _drop_connection()
+                drop_connection()
                 if self.stopping and pause > 1:
                     return
                 time.sleep(pause)
@@ -350,13 +348,6 @@ def _ending(answer: Answer, guard: Guard) -> Ending:
     if answer.http_status is not None:
         return guard.of_status(answer.http_status, answer.retry_after)
     return NEUTRAL if answer.category is Category.CONFIGURATION_ERROR else FAIL
-
-
-def _drop_connection() -> None:
-    try:
-        connection.close()
-    except AWAY:
-        connection.connection = None
 
 
 _dispatcher: Dispatcher | None = None

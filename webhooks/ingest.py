@@ -15,14 +15,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import psycopg
 import structlog
-from django.db import DataError, Error, IntegrityError, connection
+from django.db import DataError, IntegrityError, connection
 
 from webhooks import catalog, store
 from webhooks.refusals import refusals
 from webhooks.store import NewEvent, Saved
-from wsmon.connections import own_connection
+from wsmon.connections import AWAY, drop_connection, own_connection
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +32,6 @@ WAITING_BYTES = 64 * 1_048_576
 """Requests, and bytes of their bodies, that may wait; beyond it the answer is 503."""
 IDLE_SECONDS = 1.0
 RETRY_SECONDS = 0.25
-AWAY = (Error, psycopg.Error, OSError)
 
 
 class Unavailable(Exception):
@@ -129,7 +127,7 @@ class Ingest:
                 self._store_one_by_one(batch, problem)
                 return
             log.warning("events could not be stored", error=type(problem).__name__, requests=len(batch))
-            _reconnect()
+            drop_connection()
             for job in batch:
                 job.problem = problem
         except Exception as problem:
@@ -169,7 +167,7 @@ class Ingest:
         except Exception as problem:  # whatever it is, what comes in must be stored
             unknown = not isinstance(problem, AWAY)
             log.warning("ingest: its chores failed", error=type(problem).__name__, exc_info=unknown)
-            _reconnect()
+            drop_connection()
             time.sleep(RETRY_SECONDS)
 
 
@@ -181,13 +179,6 @@ def _resolve(batch: Sequence[_Job]) -> None:
             job.future.set_exception(Unavailable(type(job.problem).__name__))
         else:
             job.future.set_result(job.saved)
-
-
-def _reconnect() -> None:
-    try:
-        connection.close()
-    except AWAY:
-        connection.connection = None
 
 
 ingest = Ingest()

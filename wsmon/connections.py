@@ -1,10 +1,14 @@
-"""A database connection of a thread's own, outside the pool that requests share."""
+"""Database connections of threads of their own, outside the pool that requests share."""
 
 from __future__ import annotations
 
 import copy
 
-from django.db import connections
+import psycopg
+from django.db import Error, connection, connections
+
+AWAY = (Error, psycopg.Error, OSError)
+"""What is raised when the database does not answer; psycopg's own by what is done past Django."""
 
 
 def own_connection(options: str = "", *, prepare: bool = False) -> None:
@@ -22,3 +26,11 @@ def own_connection(options: str = "", *, prepare: bool = False) -> None:
         settings["prepare_threshold"] = 2
     own.settings_dict["CONN_MAX_AGE"] = None
     connections["default"] = own
+
+
+def drop_connection() -> None:
+    """Close the calling thread's connection, whatever state it is in; the next use makes a new one."""
+    try:
+        connection.close()
+    except AWAY:
+        connection.connection = None

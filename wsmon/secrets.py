@@ -13,7 +13,9 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -67,6 +69,15 @@ def resolve(reference: str) -> str:
     value = _resolve_name(reference, target) if scheme == "env" else _resolve_path(reference, scheme, target)
     remember(value)
     return value
+
+
+def dereference(value: Any) -> Any:
+    """A value with every reference in it resolved, in objects and lists too; raise :class:`Unresolvable`."""
+    if isinstance(value, str):
+        return resolve(value) if is_reference(value) else value
+    if isinstance(value, Mapping):
+        return {key: dereference(item) for key, item in value.items()}
+    return [dereference(item) for item in value] if isinstance(value, list) else value
 
 
 def encrypt(value: str) -> bytes:

@@ -18,16 +18,15 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-import psycopg
 import structlog
-from django.db import Error, connection
+from django.db import connection
 
 from monitoring.breakers import machine, store
 from monitoring.breakers.local import ASK_SECONDS, LocalBreaker
 from monitoring.breakers.machine import Fold, Mode
 from monitoring.breakers.policy import NEUTRAL, Ending
 from monitoring.breakers.store import Shared
-from wsmon.connections import own_connection
+from wsmon.connections import AWAY, own_connection
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +39,6 @@ RETRY_SECONDS = 1.0
 """Between two tries while the store is away."""
 PATIENCE = "-c statement_timeout=5s -c lock_timeout=1s"
 """For the thread's own connection: whoever holds a breaker's row for long must not keep all the others waiting."""
-AWAY = (Error, psycopg.Error, OSError)
-"""What is raised when the store does not answer; psycopg's own by what is read past Django."""
 
 
 @dataclass(eq=False, slots=True)

@@ -149,10 +149,6 @@ class TestOptions:
         found = variables.resolve_options(providers.get("http"), "http", json.dumps(options))
         assert found.model_dump()["headers"] == {"Authorization": "Bearer abc", "X": "y"}
 
-    def test_lists_and_numbers_stay_what_they_are(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setenv("OTHER", "v")
-        assert variables._dereference([1, None, "env:OTHER", {"a": ["env:OTHER"]}]) == [1, None, "v", {"a": ["v"]}]
-
     def test_a_reference_that_leads_nowhere_says_so(self, fake: Provider):
         with pytest.raises(Unresolvable, match="OTHER"):
             variables.resolve_options(fake, "ping", '{"target": "env:OTHER"}')

@@ -138,3 +138,9 @@ def test_without_keys_nothing_is_stored(settings: Any) -> None:
     settings.ENCRYPTION_KEYS = []
     with pytest.raises(Unresolvable, match="WSMON_ENCRYPTION_KEYS"):
         encrypt("value")
+
+
+def test_lists_and_numbers_stay_what_they_are_when_references_are_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER", "v")
+    given = [1, None, "env:OTHER", {"a": ["env:OTHER"]}]
+    assert secrets.dereference(given) == [1, None, "v", {"a": ["v"]}]
