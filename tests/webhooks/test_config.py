@@ -533,7 +533,7 @@ ROUTE = optional(
         st.one_of(
             SCALARS,
             st.lists(SCALARS, min_size=1, max_size=4),
-            st.fixed_dictionaries({"gte": st.floats(-1e12, 1e12), "exists": st.booleans()}),
+            st.fixed_dictionaries({"gte": st.floats(-1e30, 1e30), "exists": st.booleans()}),
         ),
         max_size=3,
     ),
@@ -551,6 +551,18 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     routes = [draw(ROUTE) | {"source": source, "destination": target} for source, target in chosen if target]
     services = {"billing": {"provider": "stripe", "checks": []}}
     return {"routes": routes, "destinations": destinations, "sources": sources, "services": services}
+
+
+@pytest.mark.django_db
+def test_a_number_beyond_any_integer_survives_an_export(tmp_path: Path) -> None:
+    route = {"source": "published", "destination": "app", "filters": {"$.amount": -2.8437983369041742e29}}
+    wish = {"destinations": {"app": {"url": "https://example.com"}}, "routes": [route]}
+    path = tmp_path / "wsmon.yaml"
+    path.write_text(yaml.safe_dump(wish), encoding="utf-8")
+    apply_file(path)
+    path.write_text(export_text(), encoding="utf-8")
+    assert apply_file(path, prune=True).changes == []
+    assert float(yaml.safe_load(export_text())["routes"][0]["filters"]["$.amount"]) == -2.8437983369041742e29
 
 
 @pytest.mark.django_db(transaction=False)

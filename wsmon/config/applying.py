@@ -97,6 +97,13 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
 
+    def represent_int(self, data: int) -> yaml.ScalarNode:
+        """A whole number too large to be read as one was a float: the database keeps both as the same number."""
+        return super().represent_int(data) if abs(data) < 2**63 else self.represent_float(float(data))
+
+
+_Dumper.add_representer(int, _Dumper.represent_int)
+
 
 def _sections() -> list[Section]:
     return [import_string(dotted_path) for dotted_path in settings.CONFIG_SECTIONS]
