@@ -112,28 +112,35 @@ class CheckInline(SuperusersConfigure, _CheckInline):
         return json.dumps(mask(check.options)[0], ensure_ascii=False)
 
 
-class CredentialInline(SuperusersConfigure, _CredentialInline):
-    """The variables set for a service. Stored values are written, never read."""
+class WriteOnly:
+    """Of an inline whose rows hold a reference or an encrypted value: stored values are written, never read."""
+
+    readonly_fields: Any = ("kept",)
+    named_by = ""
+    """The field that comes first."""
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The fields for entering are for superusers."""
+        entered = ["value"] if self.has_change_permission(request) else []  # type: ignore[attr-defined]
+        return [self.named_by, "reference", *entered, "kept"]
+
+    @admin.display(description="Now")
+    def kept(self, row: Any) -> str:
+        """Whether a value is stored, and since when; never the value."""
+        if row.encrypted is None:
+            return "a reference" if row.pk else "–"
+        return f"set on {timezone.localtime(row.changed_at):%-d %b %Y %H:%M}"
+
+
+class CredentialInline(SuperusersConfigure, WriteOnly, _CredentialInline):
+    """The variables set for a service."""
 
     model = Credential
     form = CredentialForm
     formset = OfServiceFormSet
     extra = 0
-    readonly_fields = ("kept",)
+    named_by = "variable"
     verbose_name = "credential"
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The fields for entering are for superusers."""
-        if self.has_change_permission(request):
-            return ["variable", "reference", "value", "kept"]
-        return ["variable", "reference", "kept"]
-
-    @admin.display(description="Now")
-    def kept(self, credential: Credential) -> str:
-        """Whether a value is stored, and since when; never the value."""
-        if credential.encrypted is None:
-            return "a reference" if credential.pk else "–"
-        return f"set on {timezone.localtime(credential.changed_at):%-d %b %Y %H:%M}"
 
 
 class InUse(admin.SimpleListFilter):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from monitoring import alerts, storable
@@ -109,9 +109,7 @@ def _unset(
 def _tell(destination: Destination, actor: Actor, reason: str, verb: str) -> None:
     """The audit row; open pages; and whoever delivers, since there may be something to do again."""
     record(actor, f"destination.{verb}", f"destination:{destination.slug}", reason)
-    live.publish("deliveries", {"destinations": [destination.id]})
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, '')", [store.CHANNEL])
+    store.announce([destination.id])
 
 
 def _clean(reason: str) -> str:

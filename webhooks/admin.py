@@ -16,10 +16,9 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.html import format_html
 
-from monitoring.admin import InUse, KeepsRows, ReasonForm, SuperusersConfigure
+from monitoring.admin import InUse, KeepsRows, ReasonForm, SuperusersConfigure, WriteOnly
 from webhooks import actions, changes
 from webhooks.addresses import url_of
 from webhooks.config import export_destination, export_route, export_source
@@ -49,28 +48,15 @@ else:  # Django's classes take no parameters at run time
     _SecretInline = admin.TabularInline
 
 
-class SecretInline(SuperusersConfigure, _SecretInline):
-    """The secrets of a source or destination. Stored values are written, never read."""
+class SecretInline(SuperusersConfigure, WriteOnly, _SecretInline):
+    """The secrets of a source or destination."""
 
     model = Secret
     form = SignatureForm
     formset = SignatureFormSet
     extra = 0
-    readonly_fields = ("kept",)
+    named_by = "position"
     verbose_name = "secret"
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The fields for entering are for superusers."""
-        if self.has_change_permission(request):
-            return ["position", "reference", "value", "kept"]
-        return ["position", "reference", "kept"]
-
-    @admin.display(description="Now")
-    def kept(self, secret: Secret) -> str:
-        """Whether a value is stored, and since when; never the value."""
-        if secret.encrypted is None:
-            return "a reference" if secret.pk else "–"
-        return f"set on {timezone.localtime(secret.changed_at):%-d %b %Y %H:%M}"
 
 
 class Configured(SuperusersConfigure, KeepsRows, _AnyAdmin):

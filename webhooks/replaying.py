@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Count, Max, QuerySet
 from django.utils import timezone
 
@@ -29,7 +29,6 @@ from webhooks.filters import UNROUTED, BadFilter, Filter
 from webhooks.replaymodels import Replay
 from webhooks.replayplan import NOWHERE, Candidate, Options, Planned
 from webhooks.vocabulary import UNFINISHED, WAITING, DeliveryStatus, Lane, ReplayStatus
-from wsmon import live
 from wsmon.audit import Actor, record
 
 log = structlog.get_logger(__name__)
@@ -223,7 +222,7 @@ def start(
             last=bounds["last"],
         )
         record(actor, "replay.start", f"replay:{replay.id}", reason, **_told(replay))
-        _announce([])
+        store.announce([])
     return replay
 
 
@@ -372,14 +371,8 @@ def _make(replay: Replay, planned: Iterable[Planned]) -> int:
     ]
     Delivery.objects.bulk_create(rows)
     if rows:
-        _announce(sorted({row.destination_id for row in rows}))
+        store.announce(sorted({row.destination_id for row in rows}))
     return len(rows)
-
-
-def _announce(destinations: list[int]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, '')", [store.CHANNEL])
-    live.publish("deliveries", {"destinations": list(destinations)})
 
 
 def _change(replay: Replay, old: ReplayStatus | None, new: ReplayStatus, actor: Actor, reason: str) -> None:
@@ -395,7 +388,7 @@ def _change(replay: Replay, old: ReplayStatus | None, new: ReplayStatus, actor: 
         row.save(update_fields=["status", "due_at", "finished_at"])
         verb = {"running": "resume", "paused": "pause", "cancelled": "cancel"}[new.value]
         record(actor, f"replay.{verb}", f"replay:{row.id}", reason, made=row.made, total=row.total)
-        _announce([])
+        store.announce([])
     replay.status, replay.due_at, replay.finished_at = row.status, row.due_at, row.finished_at
 
 

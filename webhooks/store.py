@@ -247,6 +247,13 @@ def _tell(cursor: psycopg.Cursor[Any], deliveries: dict[uuid.UUID, list[tuple[An
         live.publish("deliveries", {"destinations": []})
 
 
+def announce(destinations: Sequence[int]) -> None:
+    """Wake whoever delivers and tell open pages, when the present transaction commits: something was changed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+    live.publish("deliveries", {"destinations": list(destinations)})
+
+
 def now() -> datetime:
     """The time of receipt, by this process's clock."""
     return datetime.now(UTC)
