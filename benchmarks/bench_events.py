@@ -93,7 +93,7 @@ def pages(last: int, event_id: str) -> dict[str, str]:
 def main(arguments: argparse.Namespace) -> None:
     """Measure with few events, make many, measure again."""
     few, many = 300, 100_000 if arguments.quick else 1_000_000
-    with stack(configuration()) as one, connect(one) as database:
+    with stack(configuration(), BENCH_SECRET="whsec_benchmark_events") as one, connect(one) as database:
         session = one.login()
         sealed = sealed_body(one)
         fill(database, sealed, 1, few, few)
@@ -118,7 +118,7 @@ def main(arguments: argparse.Namespace) -> None:
 def configuration() -> str:
     """Sources, destinations and routes; nothing comes and nothing is sent meanwhile."""
     lines = ["sources:"]
-    lines += [f"  s{n}: {{provider: stripe, secrets: ['env:HOME']}}" for n in range(SOURCES)]
+    lines += [f"  s{n}: {{provider: stripe, secrets: ['env:BENCH_SECRET']}}" for n in range(SOURCES)]
     lines += ["destinations:"]
     lines += [f"  d{n}: {{url: 'http://127.0.0.1:9/', paused: true}}" for n in range(DESTINATIONS)]
     lines += ["routes:"]
