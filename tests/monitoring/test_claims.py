@@ -185,7 +185,9 @@ def test_a_wrong_guess_of_the_planner_costs_little():
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {captured[0]['sql']}")
         plan = cursor.fetchone()[0][0]["Plan"]
-    assert rows_visited(plan) < 500_000
+    # Which joins are guessed wrong depends on what autovacuum saw last: each may cost a loop within a loop
+    # (500 x 500 rows read and thrown away), none a loop within those.
+    assert rows_visited(plan) < 20 * 500**2
 
 
 def rows_visited(node: dict[str, Any]) -> float:
