@@ -73,17 +73,16 @@ class _Connection(asyncio.Protocol):
         self.next()
 
     def next(self) -> None:
-        wait = self.run.wait()
-        if wait is None or self.transport is None:
+        taken = self.run.take()
+        if taken is None:
             self.run.done(self)
-        elif wait > 0:
-            asyncio.get_running_loop().call_later(wait, self.send)
+        elif taken[1] > 0:
+            asyncio.get_running_loop().call_later(taken[1], self.send, taken[0])
         else:
-            self.send()
+            self.send(taken[0])
 
-    def send(self) -> None:
-        request = self.run.take()
-        if request is None or self.transport is None:
+    def send(self, request: bytes) -> None:
+        if self.transport is None:
             self.run.done(self)
             return
         self.sent = time.perf_counter()
@@ -120,18 +119,14 @@ class _Run:
         self.open: set[_Connection] = set()
         self.finished = asyncio.get_running_loop().create_future()
 
-    def wait(self) -> float | None:
-        """Seconds until the next request is to be sent; None: no more."""
+    def take(self) -> tuple[bytes, float] | None:
+        """The next request and seconds until it is to be sent, evenly spread over all connections; None: no more."""
         now = time.perf_counter()
         if self.place >= len(self.made) or now >= self.ends:
             return None
-        return self.began + self.place / self.rate - now if self.rate else 0.0
-
-    def take(self) -> bytes | None:
-        if self.place >= len(self.made):
-            return None
+        due = self.began + self.place / self.rate if self.rate else now
         self.place += 1
-        return self.made[self.place - 1]
+        return self.made[self.place - 1], due - now
 
     def answered(self, good: bool, milliseconds: float) -> None:
         self.good += good

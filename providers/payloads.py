@@ -90,6 +90,8 @@ def text(value: JSON, limit: int = SUBJECT_LIMIT) -> str:
         return str(value)
     if not isinstance(value, str):
         return ""
+    if value.isascii() and value.isprintable() and " " not in value:
+        return value[:limit]
     line = " ".join(UNPRINTABLE.sub(" ", value).split())
     return line[:limit]
 

@@ -13,7 +13,8 @@ import hypothesis
 import pytest
 import redis
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
+from django.test import TransactionTestCase
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.whole import Stack, eventually, free_port
@@ -84,8 +85,8 @@ def loopback_targets(settings: object) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def leave_no_results(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Django empties only the tables it manages itself after a test with real transactions."""
+def leave_no_rows(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test with real transactions Django's teardown calls ``flush`` here; breakers are forgotten too."""
     marker = request.node.get_closest_marker("django_db")
     if marker is None or not marker.kwargs.get("transaction"):
         yield
@@ -93,8 +94,38 @@ def leave_no_results(request: pytest.FixtureRequest) -> Iterator[None]:
     request.getfixturevalue("transactional_db")
     yield
     forget_breakers()
-    with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE service_health_metrics")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_flush() -> Iterator[None]:
+    """Empty the tables that have rows, instead of truncating all: a quarter of a second for each such test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _self: empty_tables())
+        yield
+
+
+KEPT = {"django_migrations", "django_content_type", "auth_permission"}
+FEW = 200
+"""Rows up to which deleting them is quicker than truncating their table."""
+
+
+def empty_tables() -> None:
+    """Delete every row of the test database but for what migrating made."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        tables = [name for name in connection.introspection.table_names(cursor) if name not in KEPT]
+        cursor.execute(
+            " UNION ALL ".join(
+                f"SELECT '{name}', EXISTS (SELECT FROM {name} OFFSET {FEW}) WHERE EXISTS (SELECT FROM {name})"
+                for name in tables
+            )
+        )
+        found = cursor.fetchall()
+        many = [name for name, is_many in found if is_many]
+        if many:
+            cursor.execute(f"TRUNCATE {', '.join(many)} CASCADE")
+        for name, is_many in found:
+            if not is_many:
+                cursor.execute(f"DELETE FROM {name}")
 
 
 def forget_breakers() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 from django.conf import settings
 
 from wsmon.secrets import Unresolvable, is_reference, resolve
@@ -21,13 +24,14 @@ def bases() -> list[str]:
     """The likely beginnings of wsmon's own URLs, the most likely first."""
     if settings.PUBLIC_URL:
         return [settings.PUBLIC_URL]
-    hosts = [
-        host.lstrip(".") for host in settings.ALLOWED_HOSTS if host not in ("*", "127.0.0.1", "localhost", "[::1]")
-    ]
-    scheme = "https" if settings.PRODUCTION else "http"
-    port = settings.BIND.rpartition(":")[2]
-    public = [f"https://{host}" for host in hosts]
-    return [*public, f"{scheme}://{settings.BIND}", f"http://localhost:{port}"]
+    return _guessed(tuple(settings.ALLOWED_HOSTS), settings.BIND, settings.PRODUCTION)
+
+
+@lru_cache(8)
+def _guessed(allowed: Sequence[str], bind: str, production: bool) -> list[str]:
+    public = [f"https://{host.lstrip('.')}" for host in allowed if host not in _NOT_PUBLIC]
+    port = bind.rpartition(":")[2]
+    return [*public, f"{'https' if production else 'http'}://{bind}", f"http://localhost:{port}"]
 
 
 def url_of(slug: str, own: str = "") -> str:

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -67,6 +68,7 @@ class Source:
         return secret_id(self.secrets[index]) if index < len(self.secrets) else ""
 
 
+@lru_cache(256)
 def secret_id(secret: str) -> str:
     """The first 12 hexadecimal digits of a secret's SHA-256."""
     return hashlib.sha256(secret.encode()).hexdigest()[:12]

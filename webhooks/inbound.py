@@ -8,7 +8,6 @@ leaves a row; 503 when nothing could be stored, so that it sends the event again
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -178,7 +177,8 @@ def _judge(request: Request, source: Source, scheme: Scheme) -> Reply | list[New
 def _verify(inbound: Inbound, urls: Sequence[str], source: Source, scheme: Scheme) -> tuple[Inbound, Verified]:
     """Verify; where the URL is signed, by each under which wsmon may have been called."""
     for number, url in enumerate(urls, start=1):
-        inbound = Inbound(inbound.method, url, inbound.headers, inbound.body, inbound.received_at)
+        if number > 1:
+            inbound = Inbound(inbound.method, url, inbound.headers, inbound.body, inbound.received_at)
         try:
             return inbound, scheme.verify(inbound, source.secrets, source.options)
         except Refused as refused:
@@ -272,13 +272,10 @@ def _look() -> catalog.Catalog:
 
 
 def _receipt(events: Sequence[NewEvent], saved: Sequence[Saved]) -> Reply:
-    new = sum(one.new for one in saved)
-    answer = {
-        "received": len(events),
-        "duplicates": len(saved) - new,
-        "events": [str(one.event_id) for one in saved[:100]],
-    }
-    return Reply(200, json.dumps(answer).encode(), "application/json")
+    duplicates = len(saved) - sum(one.new for one in saved)
+    ids = ", ".join([f'"{one.event_id}"' for one in saved[:100]])
+    answer = f'{{"received": {len(events)}, "duplicates": {duplicates}, "events": [{ids}]}}'
+    return Reply(200, answer.encode(), "application/json")
 
 
 def _refusal(refused: Refused) -> tuple[Reply, dict[str, str]]:
@@ -293,13 +290,15 @@ def _problem(status: int, detail: str) -> Reply:
     return Reply(status, answer.content, answer["Content-Type"])
 
 
+_ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+
+
 async def _send(send: Send, method: str, reply: Reply, headers: dict[str, str]) -> None:
-    pairs = {
-        "content-type": reply.content_type,
-        "content-length": str(len(reply.body)),
-        "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
-    } | headers
-    encoded = [(name.encode(), value.encode("latin-1", "replace")) for name, value in pairs.items()]
+    encoded = [
+        *_ALWAYS,
+        (b"content-type", reply.content_type.encode("latin-1", "replace")),
+        (b"content-length", str(len(reply.body)).encode()),
+        *((name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()),
+    ]
     await send({"type": "http.response.start", "status": reply.status, "headers": encoded})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})

@@ -29,7 +29,7 @@ BATCH = 200
 """Requests in one transaction, at most."""
 WAITING = 4_000
 WAITING_BYTES = 64 * 1_048_576
-"""Requests, and bytes of their bodies, that may wait; beyond it the answer is 503."""
+"""Requests, and bytes of their bodies, that may wait or be under way; beyond it the answer is 503."""
 IDLE_SECONDS = 1.0
 RETRY_SECONDS = 0.25
 
@@ -52,7 +52,9 @@ class Ingest:
     """The thread of one web process that stores what comes in. Starts by itself."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._handed: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._fresh: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        self._waiting = 0
         self._bytes = 0
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -60,20 +62,34 @@ class Ingest:
 
     async def save(self, events: Sequence[NewEvent], seconds: float) -> list[Saved]:
         """Store the events of one request; raises :class:`Unavailable`, at the latest after ``seconds``."""
-        size = sum(len(event.content.body) for event in events)
+        loop = asyncio.get_running_loop()
+        size = sum([len(event.content.body) for event in events])
+        job = _Job(events, loop, loop.create_future(), size)
         with self._lock:
-            if self._jobs.qsize() >= WAITING or self._bytes + size > max(WAITING_BYTES, size):
+            if self._waiting >= WAITING or self._bytes + size > max(WAITING_BYTES, size):
                 raise Unavailable("too many requests wait to be stored")
+            self._waiting += 1
             self._bytes += size
             self._start()
-        loop = asyncio.get_running_loop()
-        job = _Job(events, loop, loop.create_future(), size)
-        self._jobs.put(job)
+            self._collect(job)
+        # Not asyncio.timeout, which costs more than the rest of this.
+        deadline = loop.call_later(seconds, _give_up, job.future)
         try:
-            async with asyncio.timeout(seconds):
-                return await job.future
-        except TimeoutError:
-            raise Unavailable("the database does not answer in time") from None
+            return await job.future
+        finally:
+            deadline.cancel()
+
+    def _collect(self, job: _Job) -> None:
+        """Hand over what comes in one turn of the event loop together: waking the thread for each is dear."""
+        fresh = self._fresh.get(job.loop)
+        if fresh is None:
+            self._fresh[job.loop] = fresh = []
+            job.loop.call_soon(self._hand_over, job.loop)
+        fresh.append(job)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._handed.put(self._fresh.pop(loop))
 
     def start(self) -> None:
         """Start the thread, so that the catalog is known before the first request."""
@@ -85,7 +101,7 @@ class Ingest:
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
-            self._jobs.put(None)
+            self._handed.put(None)
             thread.join(seconds)
 
     def _start(self) -> None:
@@ -100,8 +116,8 @@ class Ingest:
         last = False
         while not last:
             batch, last = self._gather()
-            if batch:
-                self._store(batch)
+            for start in range(0, len(batch), BATCH):
+                self._store(batch[start : start + BATCH])
             self._chores(now=last)
         connection.close()
 
@@ -109,12 +125,12 @@ class Ingest:
         """What waits, at least one or a second later nothing; and whether it is the last."""
         batch: list[_Job] = []
         try:
-            job = self._jobs.get(timeout=IDLE_SECONDS)
-            while job is not None:
-                batch.append(job)
+            jobs = self._handed.get(timeout=IDLE_SECONDS)
+            while jobs is not None:
+                batch += jobs
                 if len(batch) >= BATCH:
                     return batch, False
-                job = self._jobs.get_nowait()
+                jobs = self._handed.get_nowait()
         except queue.Empty:
             return batch, False
         return batch, True
@@ -151,6 +167,7 @@ class Ingest:
 
     def _answer(self, batch: list[_Job]) -> None:
         with self._lock:
+            self._waiting -= len(batch)
             self._bytes -= sum(job.size for job in batch)
         for loop in {job.loop for job in batch}:
             with contextlib.suppress(RuntimeError):  # it is closed, and with it whoever waited
@@ -169,6 +186,11 @@ class Ingest:
             log.warning("ingest: its chores failed", error=type(problem).__name__, exc_info=unknown)
             drop_connection()
             time.sleep(RETRY_SECONDS)
+
+
+def _give_up(future: asyncio.Future[list[Saved]]) -> None:
+    if not future.done():
+        future.set_exception(Unavailable("the database does not answer in time"))
 
 
 def _resolve(batch: Sequence[_Job]) -> None:

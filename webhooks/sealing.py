@@ -12,6 +12,9 @@ from typing import Any
 
 from wsmon import secrets
 
+# `json.dumps` makes an encoder at each call where it is told of separators.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 Pairs = Sequence[tuple[str, str]]
 
 
@@ -36,7 +39,7 @@ class Exchanged:
 
 def seal(content: Content) -> bytes:
     """Encrypt what came; raises ``wsmon.secrets.Unresolvable`` without a key."""
-    return _seal({"headers": [list(pair) for pair in content.headers], "url": content.url}, content.body)
+    return _seal({"headers": list(content.headers), "url": content.url}, content.body)
 
 
 def unseal(sealed: bytes) -> Content:
@@ -63,8 +66,7 @@ def unseal_exchange(sealed: bytes) -> Exchanged:
 
 
 def _seal(head: dict[str, object], body: bytes) -> bytes:
-    plain = json.dumps(head, separators=(",", ":")).encode() + b"\n\n" + body
-    return secrets.seal(plain)
+    return secrets.seal(b"\n\n".join((_encode(head).encode(), body)))
 
 
 def _unseal(sealed: bytes) -> tuple[dict[str, Any], bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -80,6 +81,7 @@ def address_behind_proxies(peer_address: str, forwarded_for: str) -> str | None:
     return _address(entries[-proxies]) or peer
 
 
+@lru_cache(1024)
 def _address(text: str) -> str | None:
     """Parse an address, with or without a port; some proxies append one."""
     text = text.strip()

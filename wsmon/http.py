@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
@@ -67,6 +67,9 @@ class NotJson(HttpError):
     """The body of an answer is not JSON."""
 
 
+_T = TypeVar("_T")
+
+
 class Headers(Mapping[str, str]):
     """Headers of an answer, case-insensitive; repeated ones are joined by a comma (RFC 9110, 5.3)."""
 
@@ -89,6 +92,15 @@ class Headers(Mapping[str, str]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._values
+
+    # The mapping's own `get` is made of an exception for each header that is not there.
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: str | _T) -> str | _T: ...
+    def get(self, name: str, /, default: Any = None) -> Any:
+        """The value of a header; ``default`` when there is none."""
+        return self._values.get(name.lower(), default)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,10 +67,10 @@ def test_what_waits_meanwhile_goes_in_one_statement(inlet: Ingest, monkeypatch: 
     async def come() -> list[Any]:
         with held(monkeypatch) as sizes:
             waiting = [asyncio.create_task(inlet.save([new_event(source, 0)], 20))]
-            while inlet._jobs.qsize() or not inlet._thread:  # the first is taken alone
+            while inlet._handed.qsize() or not inlet._waiting:  # the first is taken alone
                 await asyncio.sleep(0.01)
             waiting += [asyncio.create_task(inlet.save([new_event(source, number)], 20)) for number in range(1, 100)]
-            while inlet._jobs.qsize() < 99:
+            while inlet._waiting < 100:
                 await asyncio.sleep(0.01)
         await asyncio.gather(*waiting)
         return sizes
@@ -178,11 +178,11 @@ def test_when_too_much_waits_the_next_is_refused_at_once(inlet: Ingest, monkeypa
     async def come() -> None:
         with held(monkeypatch):
             waiting = [asyncio.create_task(inlet.save([new_event(source, "first", body=body)], 20))]
-            while inlet._jobs.qsize() or not inlet._thread:
+            while inlet._handed.qsize() or not inlet._waiting:
                 await asyncio.sleep(0.01)
-            monkeypatch.setattr(module, limit, 3 if limit == "WAITING" else 400)
+            monkeypatch.setattr(module, limit, 4 if limit == "WAITING" else 400)
             waiting += [asyncio.create_task(inlet.save([new_event(source, n, body=body)], 20)) for n in range(3)]
-            while inlet._jobs.qsize() < 3:
+            while inlet._waiting < 4:
                 await asyncio.sleep(0.01)
             with pytest.raises(Unavailable):
                 await inlet.save([new_event(source, "one too many", body=body)], 20)
@@ -206,10 +206,10 @@ def test_when_it_stops_what_waits_is_stored_first(inlet: Ingest, monkeypatch: py
     async def come() -> list[Any]:
         with held(monkeypatch):
             waiting = [asyncio.create_task(inlet.save([new_event(source, 0)], 20))]
-            while inlet._jobs.qsize() or not inlet._thread:
+            while inlet._handed.qsize() or not inlet._waiting:
                 await asyncio.sleep(0.01)
             waiting += [asyncio.create_task(inlet.save([new_event(source, number)], 20)) for number in range(1, 10)]
-            while inlet._jobs.qsize() < 9:
+            while inlet._waiting < 10:
                 await asyncio.sleep(0.01)
             stopping = threading.Thread(target=inlet.stop, args=(20.0,))
             stopping.start()
