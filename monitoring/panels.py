@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db.models import Aggregate, FloatField, QuerySet
+from django.template.loader import render_to_string
 from django.utils import timezone
+from django.utils.module_loading import import_string
+from django.utils.safestring import SafeString
 
 from monitoring import maintenance
 from monitoring.models import CheckState, Service, StateChange
@@ -53,6 +57,8 @@ class Answers:
     slowest: Service | None
     last_change: StateChange | None
     changes_24h: int
+    elsewhere: list[SafeString]
+    """What other rooms answer, rendered; empty: they have nothing to say yet."""
 
     @property
     def troubles(self) -> list[tuple[str, int]]:
@@ -94,7 +100,13 @@ def answers(overall: Overall) -> Answers:
         slowest=slow.check_ref.service if slow else None,
         last_change=changes.exclude(old=Status.UNKNOWN).first(),
         changes_24h=changes.filter(at__gte=day).exclude(old=Status.UNKNOWN).count(),
+        elsewhere=_elsewhere(),
     )
+
+
+def _elsewhere() -> list[SafeString]:
+    contexts = ((import_string(path)(), template) for path, template in settings.ANSWERS)
+    return [render_to_string(template, context) for context, template in contexts if context is not None]
 
 
 def last_hour() -> list[StateChange]:

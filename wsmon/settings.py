@@ -277,6 +277,9 @@ NAV: list[dict[str, Any]] = [
 ]  # fmt: skip
 """The main navigation (monitoring/nav.py): names of URLs; ``under`` begins the names of the pages below one;
 ``count`` is a function whose number, unless 0, is shown as so many ``counted``; ``tab``: also on phones."""
+ANSWERS = [("webhooks.answers.losses", "webhooks/_answers.html")]
+"""The overview's last two answers (monitoring/panels.py): a function that returns the context of a template,
+or None when it has nothing to answer yet. Without any, monitoring answers with what it has itself."""
 PROGRAM_STREAMS = {
     "/api/admin/circuit-breakers/stream": ("breaker", "monitoring.breakers.stream.stream_events", "monitoring:read")
 }

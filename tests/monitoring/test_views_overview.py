@@ -177,7 +177,7 @@ class TestOverview:
             Told(f"s-{n}", "", "low", "degraded", {"a": "healthy", "b": "degraded"}, message="m") for n in range(60)
         ]
         tell(told)
-        with django_assert_max_num_queries(25):
+        with django_assert_max_num_queries(27):
             page = text(reader.get("/"))
         assert page.count('class="svc"') == 50
         assert "Page 1 of 2, 60 services, 120 checks" in page
