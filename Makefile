@@ -26,9 +26,9 @@ run: install-base
 demo: install-base
 	@exec $(PY) -m demo
 
-# In two processes, each with a PostgreSQL of its own; ARGS="-n 0 tests/wsmon" runs some in one.
+# In three processes, each with a PostgreSQL of its own, since half of their time is waiting; ARGS="-n 0 tests/wsmon" runs some in one.
 test: install-test
-	@exec $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	@exec $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 bench: install-bench
 	@exec $(PY) -m benchmarks $(ARGS)

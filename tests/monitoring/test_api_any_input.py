@@ -51,7 +51,7 @@ class TestAnyInput:
         ),
         which=st.sampled_from(["health", "status"]),
     )
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_it_answers_any_query(self, query: dict[str, str], which: str) -> None:
         callers.reset_limits()
         if not Service.objects.exists():
@@ -62,7 +62,7 @@ class TestAnyInput:
         assert response.status_code < 500
 
     @given(service=st.text(min_size=1, max_size=30), body=BODIES)
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_it_answers_any_test(self, service: str, body: Any) -> None:
         callers.reset_limits()
         Service.objects.get_or_create(slug="site", defaults={"provider": "http"})

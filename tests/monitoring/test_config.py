@@ -487,7 +487,7 @@ SERVICES = st.dictionaries(
 
 
 @pytest.mark.django_db(transaction=False)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(services=SERVICES, key=st.booleans())
 def test_applying_an_export_changes_nothing(services: dict[str, Any], key: bool, tmp_path: Path) -> None:
     path = tmp_path / "wsmon.yaml"

@@ -567,7 +567,7 @@ def test_a_number_beyond_any_integer_survives_an_export(tmp_path: Path) -> None:
 
 @pytest.mark.django_db(transaction=False)
 @settings(
-    max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=30, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
 )
 @given(data=files())
 def test_applying_an_export_changes_nothing(data: dict[str, Any], tmp_path: Path) -> None:
