@@ -129,15 +129,14 @@ def measure(session: requests.Session, base: str) -> dict[str, float]:
 
 
 def _round(session: requests.Session, base: str) -> dict[str, float]:
-    found = {}
-    for page in PAGES:
-        times = []
-        for number in range(65):
+    """Each page in turn, so that a moment in which the machine does something else is not one page's alone."""
+    found: dict[str, list[float]] = {page: [] for page in PAGES}
+    for number in range(65):
+        for page in PAGES:
             started = time.perf_counter()
             answer = session.get(base + page, timeout=30)
             took = (time.perf_counter() - started) * 1000
             assert answer.status_code == 200, f"{page}: {answer.status_code}"
             if number >= 5:
-                times.append(took)
-        found[page] = percentile(times, 0.95)
-    return found
+                found[page].append(took)
+    return {page: percentile(times, 0.95) for page, times in found.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
@@ -122,7 +123,10 @@ DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 def verify(inbound: Inbound, secrets: Sequence[str], _options: Any = None) -> Verified:
-    """HMAC-SHA1 (SHA-256 with a shared key) over the URL and a form's parameters; JSON by its digest."""
+    """HMAC-SHA1 (SHA-256 with a shared key) over the URL and a form's parameters; JSON by its digest.
+
+    A callback by GET has its parameters in the URL, and nothing else is signed.
+    """
     sent = signing.decoded(signing.header(inbound, SIGNATURE), "base64")
     algorithm = _algorithm(inbound)
     parameters = _signed_parameters(inbound)
@@ -199,16 +203,30 @@ OPTED_OUT = "21610"
 
 def read(inbound: Inbound, _secrets: Sequence[str] = (), _options: Any = None) -> list[Found]:
     """A status callback, an incoming message or a call; or a list of CloudEvents (Event Streams)."""
+    if inbound.method == "GET":
+        return [_by_get(inbound)]
     if payloads.is_form(inbound):
-        return [_callback(dict(payloads.read_form(inbound.body)), inbound)]
+        return [_callback(dict(payloads.read_form(inbound.body)), inbound, inbound.body)]
     data = payloads.read_json(inbound.body)
     events = payloads.rows(data if isinstance(data, list) else [data])
     parts = [payloads.compact([event]) if len(events) > 1 else None for event in events]
     return [_cloud_event(*pair, inbound) for pair in zip(events, parts, strict=True)] or payloads.unknown(inbound)
 
 
-def _callback(form: Mapping[str, str], inbound: Inbound) -> Found:
-    """Twilio names no time; a request's retries share its idempotency token."""
+def _by_get(inbound: Inbound) -> Found:
+    """A callback whose parameters stand in the URL (``StatusCallbackMethod: GET``).
+
+    They become its body, so that routes can look into it and a destination gets them: as JSON, unless the
+    request says that it is a form.
+    """
+    sent = signing.raw(inbound.url.partition("#")[0].partition("?")[2])
+    parameters = dict(payloads.query(inbound.url))
+    found = _callback(parameters, inbound, sent)
+    return replace(found, body=(sent if payloads.is_form(inbound) else payloads.compact(dict(parameters))) or None)
+
+
+def _callback(form: Mapping[str, str], inbound: Inbound, sent: bytes) -> Found:
+    """Twilio names no time; a request's retries share its idempotency token. ``sent``: the form as it came."""
     message = form.get("MessageSid") or form.get("SmsSid") or ""
     word = (form.get("MessageStatus") or form.get("SmsStatus") or "").lower()
     subject, kind = message, payloads.event_type("message", word) if word else payloads.UNKNOWN
@@ -216,7 +234,7 @@ def _callback(form: Mapping[str, str], inbound: Inbound) -> Found:
         subject, word = form["CallSid"], form.get("CallStatus", "")
         kind = payloads.event_type("call", word)
     token = inbound.headers.get("i-twilio-idempotency-token")
-    key = payloads.event_key(inbound.body, token) if token else payloads.event_key(inbound.body, subject, word)
+    key = payloads.event_key(sent, token) if token else payloads.event_key(sent, subject, word)
     status = STATUSES.get(word) if message else None
     if form.get("ErrorCode") == OPTED_OUT or form.get("OptOutType", "").upper() == "STOP":
         status = MessageStatus.UNSUBSCRIBED
@@ -246,6 +264,7 @@ def secret_problem(secret: str) -> str | None:
 HOOKS = Scheme(
     verify=verify,
     read=read,
+    methods=("POST", "GET"),
     secrets=("TWILIO_AUTH_TOKEN",),
     signed_headers=(SIGNATURE, SETTINGS),
     signs_url=True,

@@ -50,10 +50,12 @@ def own_url(own: str) -> str:
 def candidates(path: str, query: str, own: str = "") -> list[str]:
     """The URLs that a vendor who signs them may have called, for a request to ``path``.
 
-    ``own`` is the source's configured one: then it is the only one, with the request's query if it has none.
+    ``own`` is the source's configured one: then no other, as it is configured and with the request's query
+    (a vendor who calls by GET adds its parameters there).
     """
     tail = f"?{query}" if query else ""
     if own:
         value = own_url(own)
-        return [value if "?" in value else value + tail]
+        called = value.partition("?")[0] + tail
+        return [value, called] if "?" in value and query and called != value else [called if query else value]
     return [f"{base}{path}{tail}" for base in bases()]

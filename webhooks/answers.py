@@ -91,8 +91,8 @@ def _held() -> tuple[int, int]:
     values = {"unfinished": list(UNFINISHED), "before": timezone.now() - UNDER_WAY, "counted": COUNTED}
     with connection.cursor() as cursor:
         cursor.execute(_HELD, values)
-        held, stopped = cursor.fetchone()
-    return held, stopped
+        row = cursor.fetchone()
+    return (row[0], row[1]) if row else (0, 0)
 
 
 def _last_hour() -> tuple[int, int]:

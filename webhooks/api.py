@@ -1,4 +1,4 @@
-"""The API of this room, at ``/api/admin/webhooks``. Its shapes are in ``webhooks.api_schemas``."""
+"""The API of this room, at ``/api/admin/webhooks``. Its shapes: ``webhooks.api_schemas``, ``.replay_schemas``."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from ninja import Router, Status
 from ninja.params.functions import Body, Header, Path, Query
 
 from monitoring.api_schemas import Timeframe
-from webhooks import apireads, idempotency, publishing, replaying
+from webhooks import apireads, idempotency, publishing, replaying, replayreads
 from webhooks.api_schemas import (
-    BulkReplayRequest,
-    ChangeRequest,
     EventDetail,
     EventsAnswer,
     EventsQuery,
     FailuresAnswer,
     GroupBy,
     HealthAnswer,
-    PreviewAnswer,
     PublishAnswer,
     PublishRequest,
     RefusalsAnswer,
-    ReplayAnswer,
-    ReplayRequest,
-    Verb,
 )
 from webhooks.configmodels import Destination
 from webhooks.filters import BadFilter, Filter
+from webhooks.replay_schemas import (
+    BulkReplayRequest,
+    ChangeRequest,
+    PreviewAnswer,
+    ReplayAnswer,
+    ReplayRequest,
+    ReplaysAnswer,
+    Verb,
+)
 from webhooks.replaying import Preview
 from webhooks.replaymodels import Replay
-from webhooks.vocabulary import DeliveryStatus, Priority
+from webhooks.vocabulary import DeliveryStatus, Priority, ReplayStatus
 from wsmon.audit import Actor
 from wsmon.callers import access, limit
 from wsmon.problems import Problem, ProblemDocument
@@ -190,6 +193,18 @@ def replay_many(request: HttpRequest, body: BulkReplayRequest, key: IdempotencyH
     return _once(actor, key, body.model_dump(mode="json"), act)
 
 
+@router.get("/replay", response=ReplaysAnswer, auth=READ, summary="Replays")
+@_told
+def replays(
+    request: HttpRequest,  # noqa: ARG001
+    status: Annotated[ReplayStatus | None, Query(description="only those that are up to this")] = None,
+    cursor: Cursor = "",
+    limit: Limit = 50,
+) -> dict[str, Any]:
+    """A page of replays, jobs and what was sent again at once, newest first."""
+    return replayreads.replays(status, cursor, limit)
+
+
 @router.post("/replay/{target}", response=REPLAYED, auth=REPLAY, summary="Send one event again")
 @_told
 def replay_one(
@@ -200,8 +215,8 @@ def replay_one(
 ) -> Any:
     """Send an event again to where it went, or to another destination; or repeat one delivery.
 
-    409 when it is delivered already or under way (``force_retry`` sends it all the same), when its payload is
-    erased, or when what is stored is not what was signed.
+    409 when it is delivered already (``force_retry`` sends it all the same), when it is still under way, when
+    its payload is erased, or when what is stored is not what was signed.
     """
     limit(request, "replays", settings.API_REPLAYS_PER_MINUTE)
     body = body or ReplayRequest()
@@ -235,7 +250,7 @@ def progress(
     target: Annotated[str, Path(description="the replay's id")],
 ) -> dict[str, Any]:
     """How far it is, and what became of the deliveries that it made."""
-    return apireads.replay(_replay(target))
+    return replayreads.replay(_replay(target))
 
 
 @router.post(
@@ -257,7 +272,7 @@ def change(
         row, actor, reason
     )
     row.refresh_from_db()
-    return apireads.replay(row)
+    return replayreads.replay(row)
 
 
 # Publishing ----------------------------------------------------------------------------------------
@@ -290,7 +305,7 @@ def publish(request: HttpRequest, body: PublishRequest, key: IdempotencyHeader =
 
 def _once(actor: Actor, key: str | None, asked: Any, act: Callable[[], dict[str, Any]]) -> Status[dict[str, Any]]:
     answer = idempotency.once(f"replay {actor.name}", idempotency.read(key), asked, act)
-    return Status(202, apireads.replay(_replay(str(answer.value["replay"]))))
+    return Status(202, replayreads.replay(_replay(str(answer.value["replay"]))))
 
 
 def _preview(found: Preview) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""What ``/api/admin/webhooks`` takes and answers. Part of the contract: names are never changed."""
+"""What ``/api/admin/webhooks`` takes and answers. Part of the contract: names are never changed.
+
+Replays are in ``webhooks.replay_schemas``.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,19 @@ from ninja import Schema
 from pydantic import ConfigDict, Field, StringConstraints
 
 from monitoring.api_schemas import Timeframe
-from webhooks.replaying import AT_ONCE, FASTEST, MAX_RETRIES, PER_SECOND
-from webhooks.vocabulary import DeliveryStatus, ReplayStatus
+from webhooks.vocabulary import DeliveryStatus
 from wsmon.vocabulary import JSON
 
-_TIME = "2026-11-21T09:30:00.120Z"
-_EVENT_ID = "019f4c1e-7c1a-7d3e-8f00-2b1c5d9e0a11"
+TIME = "2026-11-21T09:30:00.120Z"
+EVENT_ID = "019f4c1e-7c1a-7d3e-8f00-2b1c5d9e0a11"
 _EVENT: JSON = {
-    "id": _EVENT_ID,
+    "id": EVENT_ID,
     "source": "stripe",
     "key": "evt_1Q2w3E",
     "type": "payment_intent.succeeded",
     "status": "failed",
-    "received_at": _TIME,
-    "occurred_at": _TIME,
+    "received_at": TIME,
+    "occurred_at": TIME,
     "subject": "pi_3Abc",
     "message_status": None,
     "size": 1843,
@@ -33,8 +35,9 @@ _EVENT: JSON = {
 }
 
 
-def _example(example: JSON, *, strict: bool = False) -> ConfigDict:
-    extra: dict[str, Any] = {"examples": [example]}
+def example(value: JSON, *, strict: bool = False) -> ConfigDict:
+    """A model's example in the OpenAPI document; ``strict`` ones take no other fields."""
+    extra: dict[str, Any] = {"examples": [value]}
     return ConfigDict(extra="forbid", json_schema_extra=extra) if strict else ConfigDict(json_schema_extra=extra)
 
 
@@ -72,7 +75,7 @@ class SourceHealth(Schema):
 class HealthAnswer(Schema):
     """How deliveries went, over a timeframe. Rates are 0..1."""
 
-    model_config = _example(
+    model_config = example(
         {
             "overall_success_rate": 0.998,
             "total_deliveries": 1000,
@@ -91,7 +94,7 @@ class HealthAnswer(Schema):
                 }
             },
             "timeframe": "24h",
-            "last_updated": _TIME,
+            "last_updated": TIME,
         }
     )
     overall_success_rate: float | None = Field(description="over all that is listed, 0..1; null without any")
@@ -131,29 +134,30 @@ class FailureGroup(Schema):
 class FailuresAnswer(Schema):
     """Failures in groups, the largest first; by time the newest first. At most 100 groups."""
 
-    model_config = _example(
+    model_config = example(
         {
             "group_by": "error_type",
             "timeframe": "24h",
             "total_failures": 3,
+            "truncated": False,
             "groups": [
                 {
                     "key": "SERVER_ERROR",
                     "count": 3,
                     "waiting": 1,
                     "replayed": 0,
-                    "first_seen": _TIME,
-                    "last_seen": _TIME,
+                    "first_seen": TIME,
+                    "last_seen": TIME,
                     "sources": ["stripe"],
                     "destinations": ["app"],
                     "examples": [
                         {
                             "delivery": 4711,
-                            "event": _EVENT_ID,
+                            "event": EVENT_ID,
                             "type": "payment_intent.succeeded",
                             "destination": "app",
                             "message": "answered 500",
-                            "tried_at": _TIME,
+                            "tried_at": TIME,
                         }
                     ],
                     "trend": [*[0] * 22, 1, 2],
@@ -164,6 +168,7 @@ class FailuresAnswer(Schema):
     group_by: GroupBy
     timeframe: Timeframe
     total_failures: int = Field(description="in the groups listed")
+    truncated: bool = Field(description="there were more than 5,000 failures: the groups are of the newest of them")
     groups: list[FailureGroup]
 
 
@@ -184,7 +189,7 @@ class RefusalItem(Schema):
 class RefusalsAnswer(Schema):
     """Requests that were refused lately, newest first."""
 
-    model_config = _example(
+    model_config = example(
         {
             "refusals": [
                 {
@@ -251,7 +256,7 @@ class EventItem(EventBase):
 class EventsAnswer(Schema):
     """A page of events, newest first."""
 
-    model_config = _example({"events": [_EVENT], "next_cursor": "AZ9MHnwafT6PACscXZ4KEQ"})
+    model_config = example({"events": [_EVENT], "next_cursor": "AZ9MHnwafT6PACscXZ4KEQ"})
     events: list[EventItem]
     next_cursor: str | None = Field(description="give it as `cursor` to get the next page; null: this is the last")
 
@@ -299,7 +304,7 @@ class DeliveryItem(Schema):
 class EventDetail(EventBase):
     """An event with its payload, its deliveries and their attempts."""
 
-    model_config = _example(
+    model_config = example(
         _EVENT
         | {
             "address": "[masked ip]",
@@ -317,9 +322,9 @@ class EventDetail(EventBase):
                     "status": "failed",
                     "lane": "live",
                     "priority": "critical",
-                    "created_at": _TIME,
+                    "created_at": TIME,
                     "next_attempt_at": None,
-                    "finished_at": _TIME,
+                    "finished_at": TIME,
                     "tries": 9,
                     "max_tries": 9,
                     "http_status": 500,
@@ -344,143 +349,13 @@ class EventDetail(EventBase):
     deliveries: list[DeliveryItem] = Field(description="with their attempts, newest first; at most 200")
 
 
-# Replays -------------------------------------------------------------------------------------------
-
-MaxRetries = Annotated[int, Field(ge=1, le=MAX_RETRIES, description="tries of each new delivery, at most")]
-Force = Annotated[bool, Field(description="also what was delivered, or is under way")]
-To = Annotated[str | None, Field(max_length=60, description="a destination, instead of theirs")]
-DryRun = Annotated[bool, Field(description="answer what would go, and send nothing")]
-
-
-class ReplayRequest(Schema):
-    """How to send one event, or one delivery, again."""
-
-    model_config = _example({"force_retry": False, "max_retries": 3}, strict=True)
-    force_retry: Force = False
-    max_retries: MaxRetries = 3
-    destination: To = None
-    reason: Reason = ""
-    dry_run: DryRun = False
-
-
-class BulkReplayRequest(ReplayRequest):
-    """Which to send again: ``ids``, or a filter of deliveries. A filter makes a job."""
-
-    model_config = _example(
-        {"source": "stripe", "status": "failed", "since": "2h", "max_retries": 3, "per_second": 5}, strict=True
-    )
-    ids: list[int | uuid.UUID] | None = Field(
-        None, min_length=1, max_length=AT_ONCE, description="ids of deliveries or events"
-    )
-    source: str = Field("", max_length=60)
-    type: str = Field("", max_length=200, description="* stands for anything")
-    status: str = Field("", max_length=20, description="of deliveries; empty: failed")
-    from_destination: str = Field("", max_length=60, description="deliveries to this destination only")
-    since: str = Field("", max_length=40, description="a time, or a duration ago", examples=["24h", _TIME])
-    until: str = Field("", max_length=40)
-    q: str = Field("", max_length=300, description="as in the list of events")
-    category: str = Field("", max_length=30, description="error category of the last try")
-    fingerprint: str = Field("", max_length=16, description="of the answer to the last try")
-    per_second: float = Field(PER_SECOND, gt=0, le=FASTEST, description="deliveries a second, at most")
-
-
-class ReplayAnswer(Schema):
-    """A replay: a job, or what was sent again at once."""
-
-    model_config = _example(
-        {
-            "id": _EVENT_ID,
-            "job": _EVENT_ID,
-            "status": "running",
-            "total": 120,
-            "made": 10,
-            "skipped": 2,
-            "skips": {"delivered": 2},
-            "progress": 0.1,
-            "deliveries": {"delivered": 8, "pending": 2},
-            "delivery_ids": [],
-            "destination": None,
-            "max_retries": 3,
-            "force_retry": False,
-            "per_second": 5,
-            "reason": "the app was down",
-            "created_by": "token:ops",
-            "created_at": _TIME,
-            "finished_at": None,
-        }
-    )
-    id: uuid.UUID = Field(description="stands in the header Webhook-Replay of what is sent")
-    job: uuid.UUID = Field(description="the same: GET .../replay/{job} tells its progress")
-    status: ReplayStatus = Field(
-        description="done: all new deliveries are made; `deliveries` says what became of them"
-    )
-    total: int = Field(description="deliveries that were chosen")
-    made: int = Field(description="new deliveries so far")
-    skipped: int
-    skips: dict[str, int] = Field(description="why, with numbers")
-    progress: float = Field(description="0..1 of what was chosen has been gone through")
-    deliveries: dict[DeliveryStatus, int] = Field(description="new deliveries by status")
-    delivery_ids: list[int] = Field(description="of the new deliveries, the first 100")
-    destination: str | None
-    max_retries: int
-    force_retry: bool
-    per_second: float
-    reason: str
-    created_by: str
-    created_at: datetime
-    finished_at: datetime | None
-
-
-class PreviewAnswer(Schema):
-    """What a replay would do."""
-
-    model_config = _example(
-        {
-            "dry_run": True,
-            "total": 120,
-            "would_go": 118,
-            "skipped": {"delivered": 2},
-            "looked_at": 120,
-            "examples": [
-                {
-                    "event": _EVENT_ID,
-                    "delivery": "4711",
-                    "type": "payment_intent.succeeded",
-                    "destination": "app",
-                }
-            ],
-        }
-    )
-    dry_run: Literal[True] = True
-    total: int = Field(description="deliveries that match")
-    would_go: int = Field(description="of those looked at")
-    skipped: dict[str, int] = Field(description="of those looked at: why not, with numbers")
-    looked_at: int = Field(description="at most 5,000")
-    examples: list[dict[str, str]] = Field(description="some that would go: event, delivery, type, destination")
-
-
-class ChangeRequest(Schema):
-    """Why."""
-
-    model_config = _example({"reason": "the receiver is down"}, strict=True)
-    reason: Reason = ""
-
-
-class Verb(StrEnum):
-    """What can be done to a job."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    CANCEL = "cancel"
-
-
 # Publishing ----------------------------------------------------------------------------------------
 
 
 class PublishRequest(Schema):
     """One event of ours."""
 
-    model_config = _example(
+    model_config = example(
         {"type": "order.paid", "data": {"id": "ord_17", "total": 4200}, "idempotency_key": "ord_17-paid"}, strict=True
     )
     type: str = Field(max_length=200, description="letters, digits, dots, dashes", examples=["order.paid"])
@@ -494,7 +369,7 @@ class PublishRequest(Schema):
 class PublishAnswer(Schema):
     """The event that was stored."""
 
-    model_config = _example({"id": _EVENT_ID, "created": True, "duplicate": False, "deliveries": 2})
+    model_config = example({"id": EVENT_ID, "created": True, "duplicate": False, "deliveries": 2})
     id: uuid.UUID
     created: bool
     duplicate: bool = Field(description="the key was known: this is the first event again")

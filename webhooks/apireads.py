@@ -15,22 +15,19 @@ from django.db.models import Max
 from django.utils import timezone
 
 from monitoring.histogram import percentile
-from webhooks import failures, filters, masking, replaying, sealing
+from webhooks import failures, filters, masking, sealing
 from webhooks.eventmodels import Attempt, Delivery, Event, EventCount, Refusal
 from webhooks.failures import Group
 from webhooks.filters import Filter
 from webhooks.models import Source
-from webhooks.replaymodels import Replay
 from webhooks.sealing import Content, Exchanged
-from webhooks.vocabulary import WAITING, DeliveryStatus, Lane, Priority
+from webhooks.vocabulary import WAITING, Lane, Priority
 from wsmon.secrets import Unresolvable
 
 LENGTHS = {"1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
 LEVELS = {"1h": EventCount.Level.MINUTE, "24h": EventCount.Level.HOUR, "7d": EventCount.Level.HOUR}
 MOST_DELIVERIES = 200
 """Of one event."""
-LISTED = 100
-"""Ids of new deliveries that the answer to a replay names."""
 GROUPS = {"fingerprint": "response"}
 """Names of ``failures.BY`` that the API calls otherwise."""
 
@@ -139,12 +136,13 @@ def _last_try(timeframe: str) -> Any:
 
 def failure_groups(group_by: str, timeframe: str, least: int) -> dict[str, Any]:
     """Failures in groups, as ``webhooks.failures`` makes them."""
-    found = failures.groups(GROUPS.get(group_by, group_by), LENGTHS[timeframe], least)
+    seen = failures.look(GROUPS.get(group_by, group_by), LENGTHS[timeframe], least)
     return {
         "group_by": group_by,
         "timeframe": timeframe,
-        "total_failures": sum(group.count for group in found),
-        "groups": [_group(group_by, group) for group in found],
+        "total_failures": sum(group.count for group in seen.groups),
+        "truncated": seen.is_capped,
+        "groups": [_group(group_by, group) for group in seen.groups],
     }
 
 
@@ -347,34 +345,6 @@ def _exchanged(row: Attempt) -> Exchanged | None:
         return sealing.unseal_exchange(bytes(row.sealed)) if row.sealed is not None else None
     except Unresolvable:
         return None
-
-
-# Replays ---------------------------------------------------------------------------------------------
-
-
-def replay(row: Replay) -> dict[str, Any]:
-    """A replay and how far it is."""
-    progress = replaying.progress(row)
-    return {
-        "id": str(row.id),
-        "job": str(row.id),
-        "status": row.status,
-        "total": row.total,
-        "made": row.made,
-        "skipped": row.skipped,
-        "skips": row.skips,
-        "progress": round(progress.share, 4),
-        "deliveries": {status: number for status, number in progress.statuses.items() if status in [*DeliveryStatus]},
-        "delivery_ids": list(row.deliveries.order_by("id").values_list("id", flat=True)[:LISTED]),
-        "destination": row.destination.slug if row.destination else None,
-        "max_retries": row.max_retries,
-        "force_retry": row.force,
-        "per_second": row.per_second,
-        "reason": row.reason,
-        "created_by": row.created_by,
-        "created_at": row.created_at,
-        "finished_at": row.finished_at,
-    }
 
 
 # Cursors ---------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """The dispatcher: the threads of one process that claim deliveries, send them and store what came of it.
 
 One *dispatch* thread listens for NOTIFY and claims; *send* threads make the tries, so many for each lane;
-one *settle* thread stores results in batches. A tick of the scheduler only wakes it: work is in rows, and
-a lost nudge delays a delivery by a moment. While the database is away nothing is claimed, and results
-that wait are kept and stored when it is back.
+one *settle* thread stores results in batches. Send threads are shared out in ``claims``: no destination has more
+of a lane than it leaves free, so that however many hang at once the next one is not kept waiting. A tick of the
+scheduler only wakes it: work is in rows, and a lost nudge delays a delivery by a moment. While the database is
+away nothing is claimed, and results that wait are kept and stored when it is back.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import select
 import socket
 import threading
 import time
+from collections import Counter
 from datetime import UTC, datetime
 
 import structlog
@@ -61,6 +63,8 @@ class Dispatcher:
         self.results: queue.SimpleQueue[Tried | None] = queue.SimpleQueue()
         self.lock = threading.Lock()
         self.free = dict(self.room)
+        self.held: dict[Lane, Counter[int]] = {lane: Counter() for lane in Lane}
+        """Threads of each lane by destination."""
         self.senders: dict[Lane, list[threading.Thread]] = {lane: [] for lane in Lane}
         self.trials: set[int] = set()
         """Destinations at which a trial is being asked for or made."""
@@ -140,10 +144,10 @@ class Dispatcher:
         if self.connected:
             ears.register(connection.connection.fileno(), select.POLLIN)
         ears.poll(seconds * 1000)
-        self.woken = False
         with contextlib.suppress(BlockingIOError):
             while self._ear.recv(4096):
                 pass
+        self.woken = False  # only now: who rings until then is heard by the look that follows
         if self.connected:
             wire = connection.connection.pgconn
             wire.consume_input()
@@ -170,10 +174,10 @@ class Dispatcher:
         more = False
         for lane in Lane:
             with self.lock:
-                free = self.free[lane]
-            if free <= 0 or self.results.qsize() > UNSETTLED:
+                free, held = self.free[lane], dict(self.held[lane])
+            if free <= 0 or self.stopping or self.results.qsize() > UNSETTLED:
                 continue
-            found = claims.claim(lane, free, shut)
+            found = claims.claim(lane, free, shut, held)
             for one in found:
                 self._hand_over(jobs.prepare(one, known))
             more = more or len(found) == free
@@ -221,6 +225,7 @@ class Dispatcher:
         lane = job.claim.lane
         with self.lock:
             self.free[lane] -= 1
+            self.held[lane][job.claim.destination_id] += 1
             busy = self.room[lane] - self.free[lane]
         if busy > len(self.senders[lane]):
             thread = threading.Thread(
@@ -248,11 +253,19 @@ class Dispatcher:
             except Exception:
                 log.exception("a delivery failed inside wsmon", delivery=job.claim.id)
             finally:
-                with self.lock:
-                    self.free[lane] += 1
-                    starved = self.free[lane] == 1
-                if starved:
-                    self.wake()
+                self._free_again(job.claim)
+
+    def _free_again(self, claim: Claim) -> None:
+        """A thread has ended its work: look at once for more where there was not one for everything."""
+        with self.lock:
+            free, held = self.free[claim.lane], self.held[claim.lane]
+            had = held[claim.destination_id]
+            self.free[claim.lane] = free + 1
+            held[claim.destination_id] -= 1
+            if had == 1:
+                del held[claim.destination_id]
+        if free == 0 or had >= free // 2:
+            self.wake()
 
     def _guarded(self, job: Job) -> None:
         if job.refused is not None or job.destination is None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Q, When
 from django.db.models.functions import Now
 
 from providers.hooks import MessageStatus
 from webhooks.configmodels import PRIORITIES, Destination, Route, Source
 from webhooks.replaymodels import Replay
-from webhooks.vocabulary import UNFINISHED, WAITING, DeliveryStatus, Lane, Priority
+from webhooks.vocabulary import FAILING, UNFINISHED, WAITING, DeliveryStatus, Lane, Priority
 from wsmon.ids import uuid7
 
 STATUSES = [(word.value, word.value) for word in DeliveryStatus]
@@ -136,9 +136,14 @@ class Delivery(models.Model):
         ordering = ["-id"]
         verbose_name_plural = "deliveries"
         indexes = [
-            # The claim in webhooks/claims.py: what is due at each destination and lane, most urgent first.
+            # The claim in webhooks/claims.py: what is due at each destination and lane, most urgent first; what is
+            # sent one at a time per key by itself, for much of it may have to wait.
             models.Index(
-                fields=["destination", "lane", "priority", "due_at"],
+                "destination",
+                "lane",
+                Case(When(order_key="", then=0), default=1),
+                "priority",
+                "due_at",
                 name="delivery_due",
                 condition=Q(status__in=WAITING),
             ),
@@ -146,7 +151,7 @@ class Delivery(models.Model):
             models.Index(
                 fields=["destination", "lease_until"], name="delivery_leased", condition=Q(status="delivering")
             ),
-            # One at a time per key: is there an earlier one?
+            # One at a time per key: is there an earlier one, and which key is the next?
             models.Index(
                 fields=["destination", "order_key", "id"],
                 name="delivery_order",
@@ -158,6 +163,19 @@ class Delivery(models.Model):
             models.Index(fields=["type", "-id"], name="delivery_type"),
             # Failures, and lists of what is not delivered.
             models.Index(fields=["status", "-id"], name="delivery_bad", condition=~Q(status="delivered")),
+            # The groups of failures (webhooks/failures.py), without a look at the rows themselves.
+            models.Index(
+                fields=["-tried_at"],
+                include=["id", "status", "event", "source", "destination", "category", "http_status", "fingerprint"],
+                name="delivery_failing",
+                condition=Q(status__in=FAILING),
+            ),
+            # How many wait for a person, and the newest events that failed (webhooks/filters.py).
+            models.Index(
+                fields=["-event", "destination", "id"], name="delivery_failed", condition=Q(status="failed")
+            ),
+            # Was it sent again? Asked of each failed delivery (webhooks/filters.py, current).
+            models.Index(fields=["event", "destination", "id"], name="delivery_again", condition=Q(lane=Lane.REPLAY)),
             models.Index(fields=["replay"], name="delivery_replay", condition=Q(replay__isnull=False)),
         ]
 

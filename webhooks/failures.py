@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,13 +19,19 @@ from django.utils import timezone
 from monitoring.templatetags.wsmon_ui import span_words
 from webhooks.filters import Filter
 from webhooks.models import Delivery, Destination, Refusal, Replay, Source
-from webhooks.reads import HEAVY
 from webhooks.vocabulary import DeliveryStatus, ReplayStatus
 
 SLOTS = 24
 """Parts of the period in which a group's trend is drawn."""
 MOST_GROUPS = 100
+COUNTED = 5_000
+"""Failures that are put into groups, the newest ones: more takes longer than anybody wants to wait."""
 EXAMPLES = 3
+SHOWN = (
+    *("type", "category", "http_status", "message", "tried_at", "source_id", "destination_id"),
+    "event__subject",
+)
+"""What is read of an example."""
 REFUSALS_SHOWN = 50
 JOBS_SHOWN = 5
 JOBS_FOR = timedelta(hours=24)
@@ -40,28 +46,30 @@ BY: Mapping[str, tuple[str, ...]] = {
 }
 """Group by -> what the deliveries of a group have in common."""
 
+# What is summed comes from one index alone, newest first, and of at most so many failures. `told` sums the
+# parts of which every group consists. Nothing is joined: how many rows there will be is past the planner.
+# date_part() is float8, as width_bucket() takes it: extract() is numeric, and takes as long as all the rest.
 _GROUPS = """
 WITH bad AS MATERIALIZED (
     SELECT d.id, d.source_id, d.destination_id, d.category, d.http_status, d.fingerprint, d.tried_at,
-        d.status = 'retrying' AS waits, date_bin('1 hour', d.tried_at, 'epoch') AS hour,
-        width_bucket(extract(epoch FROM d.tried_at)::float8, %(since)s, %(now)s, %(slots)s) - 1 AS slot,
+        d.status = 'retrying' AS waits, {hour} AS hour,
+        width_bucket(date_part('epoch', d.tried_at), %(since)s, %(now)s, %(slots)s) - 1 AS slot,
         d.status = 'failed' AND EXISTS (
             SELECT FROM webhooks_delivery l
-            WHERE l.event_id = d.event_id AND l.destination_id = d.destination_id AND l.id > d.id) AS replayed
+            WHERE l.event_id = d.event_id AND l.destination_id = d.destination_id AND l.id > d.id AND l.lane = 2
+        ) AS replayed
     FROM webhooks_delivery d
     WHERE d.status IN ('failed', 'retrying') AND d.tried_at >= to_timestamp(%(since)s)
+    ORDER BY d.tried_at DESC LIMIT %(rows)s
 ), told AS (
-    SELECT {columns}, slot, count(*) AS n, count(*) FILTER (WHERE waits) AS waiting,
+    SELECT {parts}, slot, count(*) AS n, count(*) FILTER (WHERE waits) AS waiting,
         count(*) FILTER (WHERE replayed) AS replayed, min(tried_at) AS first, max(tried_at) AS last,
-        (array_agg(id ORDER BY id DESC))[1:{examples}] AS ids,
-        array_agg(DISTINCT source_id) AS sources, array_agg(DISTINCT destination_id) AS destinations
-    FROM bad GROUP BY {columns}, slot
-), biggest AS (
-    SELECT {columns}, row_number() OVER (ORDER BY {order}) AS place
-    FROM told GROUP BY {columns} HAVING sum(n) >= %(least)s ORDER BY place LIMIT %(most)s
+        (array_agg(id))[1:{examples}] AS ids
+    FROM bad GROUP BY {parts}, slot
 )
-SELECT b.place, t.slot, t.n, t.waiting, t.replayed, t.first, t.last, t.ids, t.sources, t.destinations, {told}
-FROM told t JOIN biggest b ON {same} ORDER BY b.place, t.slot
+SELECT (SELECT count(*) FROM bad), {columns}, sum(n)::int, sum(waiting)::int, sum(replayed)::int, min(first),
+    max(last), array_agg(source_id), array_agg(destination_id), array_agg(slot), array_agg(n), {ids}
+FROM told GROUP BY {columns} HAVING sum(n) >= %(least)s ORDER BY {order} LIMIT %(most)s
 """
 
 
@@ -100,20 +108,33 @@ class Group:
 
     def filter(self, since: datetime) -> Filter:
         """What finds the group's failed deliveries that were last tried since then."""
-        wanted = Filter(status=DeliveryStatus.FAILED, tried_since=since)
-        if "source_id" in self.common:
-            wanted = replace(wanted, source=self.source_names[0])
-        if "destination_id" in self.common:
-            wanted = replace(wanted, destination=self.destination_names[0])
-        wanted = replace(
-            wanted, category=self.common.get("category") or "", fingerprint=self.common.get("fingerprint") or ""
+        common, hour = self.common, self.common.get("hour")
+        return Filter(
+            status=DeliveryStatus.FAILED,
+            source=self.source_names[0] if "source_id" in common else "",
+            destination=self.destination_names[0] if "destination_id" in common else "",
+            category=common.get("category") or "",
+            fingerprint=common.get("fingerprint") or "",
+            tried_since=max(hour, since) if hour else since,
+            tried_until=hour + timedelta(hours=1) if hour else None,
         )
-        if hour := self.common.get("hour"):
-            wanted = replace(wanted, tried_since=max(hour, since), tried_until=hour + timedelta(hours=1))
-        return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The failures of a time, in groups."""
+
+    groups: list[Group]
+    is_capped: bool = False
+    """Whether there were more than ``COUNTED``: only the newest so many are in the groups, then."""
 
 
 def groups(by: str, length: timedelta, least: int = 1, most: int | None = None) -> list[Group]:
+    """The groups of :func:`look` alone."""
+    return look(by, length, least, most).groups
+
+
+def look(by: str, length: timedelta, least: int = 1, most: int | None = None) -> Found:
     """The failures whose last try lies within ``length`` up to now, the largest group first; by time the newest.
 
     ``least``: failures in a group; ``most``: groups, at most ``MOST_GROUPS``.
@@ -121,53 +142,57 @@ def groups(by: str, length: timedelta, least: int = 1, most: int | None = None) 
     """
     now = timezone.now()
     columns = BY[by]
-    order = "max(hour) DESC" if by == "time" else "sum(n - waiting - replayed) DESC, sum(n) DESC, max(last) DESC"
-    sql = _GROUPS.format(
-        columns=", ".join(columns),
-        told=", ".join(f"t.{name}" for name in columns),
-        same=" AND ".join(f"t.{name} IS NOT DISTINCT FROM b.{name}" for name in columns),
-        order=order,
-        examples=EXAMPLES,
-    )
     parameters = {
         "since": (now - length).timestamp(),
         "now": now.timestamp(),
         "slots": SLOTS,
         "least": least,
         "most": min(most or MOST_GROUPS, MOST_GROUPS),
+        "rows": COUNTED + 1,
     }
-    found: dict[int, Group] = {}
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        for place, *row in cursor.fetchall():
-            _add(found, place, by, columns, row)
-    return _named(list(found.values()))
+        cursor.execute(_sql(by, columns), parameters)
+        rows = cursor.fetchall()
+    found = [_group(by, columns, row[1:]) for row in rows]
+    return Found(_named(found), bool(rows) and rows[0][0] > COUNTED)
 
 
-def _add(found: dict[int, Group], place: int, by: str, columns: Sequence[str], row: Sequence[Any]) -> None:
-    slot, number, waiting, replayed, first, last, ids, sources, destinations, *common = row
-    group = found.get(place)
-    if group is None:
-        group = found[place] = Group(by, dict(zip(columns, common, strict=True)), first, last)
-    group.count += number
-    group.waiting += waiting
-    group.replayed += replayed
-    group.first_at, group.last_at = min(group.first_at, first), max(group.last_at, last)
-    group.trend[min(max(slot, 0), SLOTS - 1)] += number
+def _sql(by: str, columns: Sequence[str]) -> str:
+    """The query for one way of grouping; nothing of a request stands in it."""
+    return _GROUPS.format(
+        columns=", ".join(columns),
+        hour="date_bin('1 hour', d.tried_at, 'epoch')" if by == "time" else "NULL",
+        parts=", ".join(dict.fromkeys([*columns, "source_id", "destination_id"])),
+        ids=", ".join(f"array_agg(ids[{place}])" for place in range(1, EXAMPLES + 1)),
+        order="hour DESC" if by == "time" else "sum(n - waiting - replayed) DESC, sum(n) DESC, max(last) DESC",
+        examples=EXAMPLES,
+    )
+
+
+def _group(by: str, columns: Sequence[str], row: Sequence[Any]) -> Group:
+    common = dict(zip(columns, row, strict=False))
+    count, waiting, replayed, first, last, sources, destinations, slots, numbers, *ids = row[len(columns) :]
+    group = Group(by, common, first, last, count, waiting, replayed)
+    for slot, number in zip(slots, numbers, strict=True):
+        group.trend[min(max(slot, 0), SLOTS - 1)] += number
     group.sources.update(sources)
     group.destinations.update(destinations)
-    group.example_ids = sorted({*group.example_ids, *ids}, reverse=True)[:EXAMPLES]
+    group.example_ids = sorted((one for some in ids for one in some if one is not None), reverse=True)[:EXAMPLES]
+    return group
 
 
 def _named(found: list[Group]) -> list[Group]:
     wanted = {number for group in found for number in group.example_ids}
-    rows = Delivery.objects.select_related("event", "source", "destination").defer(*HEAVY).in_bulk(wanted)
-    sources = dict(Source.objects.values_list("id", "slug"))
-    destinations = dict(Destination.objects.values_list("id", "slug"))
+    rows = Delivery.objects.select_related("event").only(*SHOWN).in_bulk(wanted)
+    # There are few of these, and hundreds of examples: not joined, so that each is made once.
+    sources = Source.objects.only("slug").in_bulk()
+    destinations = Destination.objects.only("slug").in_bulk()
+    for row in rows.values():
+        row.source, row.destination = sources[row.source_id], destinations[row.destination_id]
     for group in found:
         group.examples = [rows[number] for number in group.example_ids if number in rows]
-        group.source_names = sorted(sources[n] for n in group.sources if n in sources)
-        group.destination_names = sorted(destinations[n] for n in group.destinations if n in destinations)
+        group.source_names = sorted(sources[n].slug for n in group.sources if n in sources)
+        group.destination_names = sorted(destinations[n].slug for n in group.destinations if n in destinations)
     return [group for group in found if group.examples]
 
 

@@ -22,7 +22,7 @@ from monitoring import storable
 from webhooks import search
 from webhooks.configmodels import Destination, Source
 from webhooks.eventmodels import Delivery, Event
-from webhooks.vocabulary import DeliveryStatus
+from webhooks.vocabulary import DeliveryStatus, Lane
 from wsmon.durations import parse_duration
 from wsmon.ids import earliest
 from wsmon.vocabulary import JSON
@@ -207,9 +207,12 @@ class Filter:
 
 
 def current() -> Q:
-    """Deliveries that count for their event's status: none was made of it to the same destination later."""
+    """Deliveries that count for their event's status: none was made of it to the same destination later.
+
+    Only replays make one where there is one already, and those have an index of their own, small as they are few.
+    """
     later = Delivery.objects.filter(
-        event=OuterRef("event"), destination=OuterRef("destination"), id__gt=OuterRef("id")
+        event=OuterRef("event"), destination=OuterRef("destination"), id__gt=OuterRef("id"), lane=Lane.REPLAY
     )
     return ~Q(Exists(later))
 

@@ -85,7 +85,7 @@ def drop_counts(now: datetime | None = None) -> int:
     """Delete counts older than their level is kept; how many."""
     moment = now or timezone.now()
     return sum(
-        _drop_rows(table, "level = %s AND start < %s", [level, moment - kept])
+        _drop_rows(f"{table}_{level.name.lower()}", "start < %s", [moment - kept])
         for table in ("webhooks_eventcount", "webhooks_deliverycount")
         for level, kept in ((EventCount.Level.MINUTE, MINUTES_KEPT), (EventCount.Level.HOUR, HOURS_KEPT))
     )

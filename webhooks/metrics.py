@@ -85,7 +85,7 @@ def _refused(midnight: datetime) -> Metric:
     return family
 
 
-# A lateral of each number along its own index; the oldest by lane and priority, as the index is ordered.
+# A lateral of each number along its own index; the oldest by lane, key or none, and priority: the order of the index.
 _NOW = """
 SELECT d.slug, s.paused_at IS NOT NULL, s.disabled_at IS NOT NULL, w.n, f.n,
     coalesce(extract(epoch FROM now() - o.due_at), 0)::float8
@@ -95,9 +95,11 @@ CROSS JOIN LATERAL (SELECT count(*) AS n FROM (SELECT FROM webhooks_delivery v
 CROSS JOIN LATERAL (SELECT count(*) AS n FROM (SELECT FROM webhooks_delivery v
     WHERE v.destination_id = d.id AND v.status = 'failed' LIMIT %(most)s) x) f
 CROSS JOIN LATERAL (SELECT min(y.due_at) AS due_at
-    FROM unnest(%(lanes)s::int[]) lane CROSS JOIN unnest(%(priorities)s::int[]) priority
+    FROM unnest(%(lanes)s::int[]) AS l(lane) CROSS JOIN unnest(%(priorities)s::int[]) AS p(priority)
+    CROSS JOIN (VALUES (0), (1)) AS k(keyed)
     CROSS JOIN LATERAL (SELECT v.due_at FROM webhooks_delivery v
-        WHERE v.destination_id = d.id AND v.lane = lane AND v.priority = priority
+        WHERE v.destination_id = d.id AND v.lane = l.lane AND v.priority = p.priority
+          AND CASE WHEN v.order_key = '' THEN 0 ELSE 1 END = k.keyed
           AND v.status IN ('pending', 'retrying') AND v.due_at <= now()
         ORDER BY v.due_at LIMIT 1) y) o
 WHERE d.archived_at IS NULL ORDER BY 1

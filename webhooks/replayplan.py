@@ -40,7 +40,10 @@ Pair = tuple[uuid.UUID, int]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to replay. ``destination``: instead of theirs. ``replay_id``: the job's, once there is one."""
+    """How to replay. ``force``: also what was delivered. ``destination``: instead of theirs.
+
+    ``replay_id``: the job's, once there is one.
+    """
 
     max_retries: int = 3
     force: bool = False
@@ -186,10 +189,9 @@ def _refusal(one: Candidate, statuses: set[str], options: Options) -> str:
         return ARCHIVED
     if TWICE in statuses:
         return TWICE
-    if options.force:
-        return ""
-    if DeliveryStatus.DELIVERED in statuses:
+    if DeliveryStatus.DELIVERED in statuses and not options.force:
         return DELIVERED
+    # By force neither: it arrives by itself, and would arrive twice.
     return UNDER_WAY if statuses.intersection(UNFINISHED) else ""
 
 

@@ -1,10 +1,19 @@
-"""Which routes an event takes: patterns of its type, and conditions on its payload. Pure."""
+"""Which routes an event takes: patterns of its type, and conditions on its payload. Pure, but for a watch.
+
+A person's regular expression can take years for some texts, and here everything that comes in waits for it: all
+those of one event together get ``PATTERN_SECONDS``. What they cannot decide in that time counts as matching, for
+then nothing is lost: at worst a destination gets an event that it did not ask for.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl
+
+import regex
+import structlog
 
 from providers import expectations
 from providers.hooks import Found
@@ -14,12 +23,26 @@ from wsmon.vocabulary import JSON
 SUBJECT = "subject"
 """As ``order_by``: what the event is about, instead of a path of its payload."""
 LONGEST_KEY = 255
+LONGEST_TEXT = 262_144
+"""Characters; no regular expression looks at longer texts."""
+PATTERN_SECONDS = 0.05
+SLOW_SECONDS = 0.005
+"""Of a regular expression that took too long less than ``SLOW_FOR`` seconds ago: events are stored many at once."""
+SLOW_FOR = 10.0
+LEAST_SECONDS = 0.001
+PATTERN = "matches"
+
+log = structlog.get_logger(__name__)
+
+_slow: dict[str, float] = {}
+"""Regular expressions that took too long, and until when that is held against them; no more than are configured."""
 
 
 class Payload:
-    """A body that is parsed only when a route asks for it."""
+    """One event's body, parsed only when a route asks for it, and the time that is left for looking at it."""
 
     def __init__(self, body: bytes, content_type: str = "") -> None:
+        self.seconds = PATTERN_SECONDS
         self._body = body
         self._form = "x-www-form-urlencoded" in content_type.lower()
         self._value: tuple[bool, JSON] | None = None
@@ -72,12 +95,34 @@ def _holds(payload: Payload, path: str, condition: JSON) -> bool:
     found, value = payload.find(path)
     if isinstance(condition, list):
         condition = {"in": condition}
+    pattern = None
+    if isinstance(condition, Mapping) and PATTERN in condition and set(condition) <= set(expectations.OPERATORS):
+        pattern = condition[PATTERN]
+        condition = {"exists": True} | {name: operand for name, operand in condition.items() if name != PATTERN}
     try:
-        return expectations.holds(found, value, condition) is None
-    except (HttpError, TypeError, ValueError):
-        # A regular expression that takes too long on this payload, or an operand that does not go with what
-        # stands there: the event must not be lost for it.
+        if expectations.holds(found, value, condition) is not None:
+            return False
+        return pattern is None or (isinstance(value, str) and _matches(str(pattern), value, payload))
+    except (HttpError, TypeError, ValueError, regex.error):
+        # An operand that does not go with what stands there: nothing else may be lost for it.
         return False
+
+
+def _matches(pattern: str, text: str, payload: Payload) -> bool:
+    """Whether ``pattern`` is found in ``text``; also when that cannot be known in time."""
+    now = time.monotonic()
+    seconds = min(payload.seconds, SLOW_SECONDS if now < _slow.get(pattern, 0.0) else PATTERN_SECONDS)
+    if len(text) > LONGEST_TEXT or seconds < LEAST_SECONDS:
+        return True
+    try:
+        return regex.search(pattern, text, timeout=seconds) is not None
+    except TimeoutError:
+        if now >= _slow.get(pattern, 0.0):
+            log.warning("a route's regular expression takes too long: its events are sent", pattern=pattern[:100])
+        _slow[pattern] = time.monotonic() + SLOW_FOR
+        return True
+    finally:
+        payload.seconds -= time.monotonic() - now
 
 
 def order_key(order_by: str, event: Found, payload: Payload) -> str:

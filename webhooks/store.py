@@ -146,10 +146,13 @@ WITH given AS (
         WITH ORDINALITY AS d(event_id, destination_id, route_id, priority, order_key, max_tries, number)
     JOIN new ON new.id = d.event_id JOIN given g ON g.id = d.event_id ORDER BY d.number
 ), again AS (
-    UPDATE webhooks_event e SET duplicates = e.duplicates + g.again + 1 FROM given g
-    WHERE e.source_id = g.source_id AND e.key = g.key
-      AND NOT EXISTS (SELECT FROM new WHERE new.source_id = g.source_id AND new.key = g.key)
-    RETURNING e.id, e.source_id, e.key, e.routed
+    UPDATE webhooks_event e SET duplicates = e.duplicates + known.again + 1
+    FROM (
+        SELECT k.id, g.again FROM given g JOIN webhooks_event k ON k.source_id = g.source_id AND k.key = g.key
+        WHERE NOT EXISTS (SELECT FROM new WHERE new.source_id = g.source_id AND new.key = g.key)
+        ORDER BY k.source_id, k.key FOR UPDATE OF k  -- in one order, as all who store
+    ) known
+    WHERE e.id = known.id RETURNING e.id, e.source_id, e.key, e.routed
 ), counted AS (
     INSERT INTO webhooks_eventcount (level, source_id, type, start, events, duplicates)
     SELECT l.level, g.source_id, g.type, date_bin(make_interval(secs => l.level), g.received_at, 'epoch'),
@@ -174,9 +177,13 @@ SELECT source_id, key, id, true, routed FROM new UNION ALL SELECT source_id, key
 
 # What somebody else stored while the statement above ran: it met the row, and does not see it.
 _LATE = """
-UPDATE webhooks_event e SET duplicates = e.duplicates + g.n
-FROM unnest(%(source)s::bigint[], %(key)s::text[], %(n)s::int[]) AS g(source_id, key, n)
-WHERE e.source_id = g.source_id AND e.key = g.key RETURNING e.source_id, e.key, e.id, false, e.routed
+UPDATE webhooks_event e SET duplicates = e.duplicates + known.n
+FROM (
+    SELECT k.id, g.n FROM unnest(%(source)s::bigint[], %(key)s::text[], %(n)s::int[]) AS g(source_id, key, n)
+    JOIN webhooks_event k ON k.source_id = g.source_id AND k.key = g.key
+    ORDER BY k.source_id, k.key FOR UPDATE OF k
+) known
+WHERE e.id = known.id RETURNING e.source_id, e.key, e.id, false, e.routed
 """
 
 

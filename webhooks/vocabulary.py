@@ -42,6 +42,8 @@ class DeliveryStatus(StrEnum):
 
 WAITING = (DeliveryStatus.PENDING, DeliveryStatus.RETRYING)
 UNFINISHED = (DeliveryStatus.PENDING, DeliveryStatus.RETRYING, DeliveryStatus.DELIVERING)
+FAILING = (DeliveryStatus.FAILED, DeliveryStatus.RETRYING)
+"""Their last try failed."""
 
 
 class ReplayStatus(StrEnum):

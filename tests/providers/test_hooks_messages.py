@@ -15,8 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from twilio.request_validator import RequestValidator
 
-from providers.hooks import MessageStatus, Reply, outranks
+from providers.hooks import Inbound, MessageStatus, Reply, outranks
 from tests.providers.hooks_contract import BASE, NOW, HooksContract, assert_storable, changed, fixture, refused
 from wsmon.http import Headers
 
@@ -204,6 +205,87 @@ class TestTwilioForms(_Twilio):
     def test_the_id_of_an_account_is_not_its_token(self) -> None:
         assert self.scheme.secret_problem("AC" + "0" * 32)
         assert self.scheme.signs_url
+
+
+class TestTwilioByGet(_Twilio):
+    """``StatusCallbackMethod: GET``: the parameters stand in the URL, which is all that is signed."""
+
+    sample = b""
+    covers_body = False
+    any_body = False
+    unknown = b""
+
+    def url(self, body: bytes) -> str:
+        return f"{BASE}/twilio?source=a&{urlencode(FORM)}"
+
+    def headers(self, body: bytes, secret: str, at: int) -> dict[str, str]:
+        return {"x-twilio-signature": RequestValidator(secret).compute_signature(self.url(body), {})}
+
+    def request(self, body: bytes | None = None, secret: str = "", at: int = NOW, now: float = NOW) -> Inbound:
+        signed = super().request(body, secret, at, now)
+        return replace(changed(signed, content_type=None), method="GET")
+
+    def of(self, query: str, **headers: str) -> Inbound:
+        """A genuine callback with another query."""
+        url = f"{BASE}/twilio{query}"
+        signature = RequestValidator(self.secret).compute_signature(url, {})
+        return changed(replace(self.request(), url=url), x_twilio_signature=signature, **headers)
+
+    @pytest.mark.parametrize("name", ["{}", "MessageSid=SM1", "\x00"])
+    def test_an_odd_body_is_kept_if_it_is_signed_and_breaks_nothing(self, name: str) -> None:
+        self.refusal(replace(self.request(), body=name.encode()))
+
+    def test_odd_values_anywhere_break_nothing(self) -> None:
+        for query in (
+            "",
+            "?",
+            "?=",
+            "?&&",
+            "?a=%00&MessageSid=%00&MessageStatus=%ff",
+            "?a=%zz",
+            "?MessageSid=%ed%a0%80",
+        ):
+            inbound = self.of(query)
+            self.verify(inbound)
+            assert_storable(self.read(inbound))
+
+    def test_it_reads_a_status_and_keeps_the_parameters_as_json(self) -> None:
+        (found,) = self.events()
+        assert found.key == f"{FORM['MessageSid']}:undelivered"
+        assert (found.type, found.subject) == ("message.undelivered", FORM["MessageSid"])
+        assert found.status is MessageStatus.FAILED
+        assert json.loads(found.body or b"") == {"source": "a"} | FORM
+
+    def test_a_request_that_says_it_is_a_form_stays_one(self) -> None:
+        inbound = changed(self.request(), content_type="application/x-www-form-urlencoded")
+        self.verify(inbound)
+        assert self.read(inbound)[0].body == self.url(b"").partition("?")[2].encode()
+
+    def test_retries_share_the_token_and_what_names_nothing_is_told_apart_by_its_parameters(self) -> None:
+        assert self.read(self.of("?MessageSid=SM1", i_twilio_idempotency_token="token-1"))[0].key == "token-1"
+        keys = [self.read(self.of(query))[0].key for query in ("?a=1", "?a=2", "?a=1")]
+        assert keys[0] == keys[2] != keys[1]
+
+    @pytest.mark.parametrize("spoil", ["undelivered", FORM["MessageSid"], "source=a&"])
+    def test_a_changed_parameter_is_refused(self, spoil: str) -> None:
+        inbound = self.request()
+        for url in (inbound.url.replace(spoil, "delivered"), f"{inbound.url}&x=y", inbound.url.partition("?")[0]):
+            assert self.refusal(replace(inbound, url=url)).code == "signature_mismatch"
+
+    def test_parameters_in_another_order_are_another_url(self) -> None:
+        inbound = self.request()
+        url, _, query = inbound.url.partition("?")
+        turned = "&".join(reversed(query.split("&")))
+        assert self.refusal(replace(inbound, url=f"{url}?{turned}")).code == "signature_mismatch"
+
+    def test_a_port_is_spelt_either_way(self) -> None:
+        inbound = self.request()
+        with_port = inbound.url.replace("ops.example.com", "ops.example.com:443")
+        signature = _mac(self.secret, with_port.encode())
+        self.verify(changed(inbound, x_twilio_signature=signature))
+
+    def test_it_can_be_verified_again_whatever_its_method_was_then(self) -> None:
+        self.verify(replace(self.request(), method="POST"))
 
 
 class TestTwilioJson(_Twilio):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -60,9 +60,14 @@ def stored(
     return one
 
 
-def claim(lane: Lane = Lane.LIVE, limit: int = 100, leave_out: Sequence[int] = ()) -> list[Claim]:
-    """What the dispatch thread does."""
-    return claims.claim(lane, limit, leave_out)
+def claim(
+    lane: Lane = Lane.LIVE,
+    limit: int = 100,
+    leave_out: Sequence[int] = (),
+    held: Mapping[int, int] | None = None,
+) -> list[Claim]:
+    """What the dispatch thread does, with ``limit`` threads; one destination gets half of them."""
+    return claims.claim(lane, limit, leave_out, held)
 
 
 def at_once(jobs: Sequence[Callable[[], T]], seconds: float = 60.0) -> list[T]:

@@ -39,7 +39,10 @@ def test_a_sources_own_url_stands_above_all(settings, monkeypatch: pytest.Monkey
     settings.PUBLIC_URL = "https://ops.example.com"
     assert candidates(IN, "", "https://hooks.example.com/t") == ["https://hooks.example.com/t"]
     assert candidates(IN, "x=1", "https://hooks.example.com/t") == ["https://hooks.example.com/t?x=1"]
-    assert candidates(IN, "x=1", "https://hooks.example.com/t?k=v") == ["https://hooks.example.com/t?k=v"]
+    assert candidates(IN, "x=1", "https://hooks.example.com/t?k=v") == [
+        "https://hooks.example.com/t?k=v",
+        "https://hooks.example.com/t?x=1",
+    ]
     monkeypatch.setenv("TWILIO_HOOK_URL", "https://from.env/t")
     assert candidates(IN, "", "env:TWILIO_HOOK_URL") == ["https://from.env/t"]
     assert url_of("twilio", "https://hooks.example.com/t") == "https://hooks.example.com/t"

@@ -63,7 +63,7 @@ class TestAnyInput:
 
     @given(
         query=st.dictionaries(st.sampled_from(FIELDS), ANYTHING),
-        which=st.sampled_from(["health", "failures", "events", "refusals"]),
+        which=st.sampled_from(["health", "failures", "events", "refusals", "replay"]),
     )
     @QUICK
     def test_it_answers_any_query(self, query: dict[str, str], which: str) -> None:

@@ -15,9 +15,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests.monitoring.test_claims import rows_visited
 from tests.webhooks.engine import at_once, claim, later, new_event, place, stored
-from tests.webhooks.factories import make_delivery, make_destination, make_event, make_source
+from tests.webhooks.factories import make_delivery, make_destination, make_event
 from webhooks import claims, store
 from webhooks.claims import Claim
 from webhooks.models import Delivery, Destination, DestinationState
@@ -140,10 +139,9 @@ class TestOrder:
             Delivery.objects.filter(destination__slug=slug).update(priority=priority)
         Delivery.objects.filter(destination__slug="app", event__key="evt_2").update(due_at=later(-60))
         by_id = {one.id: one.slug for one in Destination.objects.all()}
-        found = claim(limit=4)
-        assert [by_id[one.destination_id] for one in found] == ["third", "third", "app", "app"]
-        assert keys(found)[2:] == ["evt_2", "evt_1"]
-        assert [by_id[one.destination_id] for one in claim()] == ["other", "other"]
+        found = claim()
+        assert [by_id[one.destination_id] for one in found] == ["third"] * 2 + ["app"] * 2 + ["other"] * 2
+        assert keys(found)[2:4] == ["evt_2", "evt_1"]
 
     def test_within_a_destination_a_late_critical_one_overtakes_everything(self):
         stored(50, concurrency=5)
@@ -255,7 +253,7 @@ class TestBudgets:
 
     def test_a_claim_of_few_takes_what_it_may_and_leaves_the_rest(self):
         stored(10)
-        assert keys(claim(limit=2)) == ["evt_1", "evt_2"]
+        assert keys(claim(limit=4)) == ["evt_1", "evt_2"]
         assert len(claim(limit=100)) == 6  # concurrency is 8
 
 
@@ -285,7 +283,7 @@ class TestGivingUp:
 
     def test_the_leases_of_who_died_run_out_and_nothing_is_lost(self):
         stored(3)
-        claim(limit=2)
+        claim(limit=4)
         assert claims.release_expired() == 0
         Delivery.objects.filter(status="delivering").update(lease_until=later(-1))
         assert claims.release_expired() == 2
@@ -323,7 +321,7 @@ class TestTwoClaimers:
         for _ in range(3):
             stored(100, concurrency=256)
         found = [one.id for each in self.all_of(4) for one in each]
-        found += [one.id for _ in range(3) for one in claim(limit=300)]  # a claimer passes over what another holds
+        found += [one.id for _ in range(3) for one in claim(limit=900)]  # a claimer passes over what another holds
         assert len(found) == len(set(found)) == 300
 
     def test_a_rate_holds_over_both_of_them_to_one(self):
@@ -389,66 +387,48 @@ class TestTwoClaimers:
         assert sum(at_once([claims.release_expired] * 4)) == 40
 
 
-class TestManyRows:
-    """With 50,000 deliveries around, a claim looks at what it takes."""
+class TestThreads:
+    """Nobody gets more threads than it leaves free: there are some for whoever comes next."""
 
-    @pytest.fixture
-    def app(self) -> Destination:
-        one = make_destination("app", concurrency=10)
-        event = make_event(make_source("stripe"))
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                INSERT INTO webhooks_delivery (event_id, destination_id, source_id, type, status, lane, priority,
-                    order_key, tries, max_tries, due_at, category, message, fingerprint)
-                SELECT %s, %s, %s, 'a.b', 'pending', 0, n %% 4, '', 0, 9, now() - n * interval '1 second', '', '', ''
-                FROM generate_series(1, 50000) AS n
-                """,
-                [event.id, one.id, event.source_id],
-            )
-            cursor.execute("ANALYZE webhooks_delivery")
-        return one
+    def test_six_that_hang_leave_threads_for_the_next_one(self):
+        held: Counter[int] = Counter()
+        for _ in range(6):
+            stored(40, concurrency=64)
+        for _ in range(5):  # nothing ever ends
+            held.update(one.destination_id for one in claim(limit=32 - held.total(), held=held))
+        assert held.total() == 27
+        assert max(held.values()) <= 32 - held.total()
+        quick = stored(5)
+        assert [one.destination_id for one in claim(limit=5, held=held)] == [quick.id, quick.id]
 
-    def visited(self, lane: Lane = Lane.LIVE, limit: int = 50) -> float:
-        connection.ensure_connection()
-        app = Destination.objects.get(slug="app")
-        values = {"lane": int(lane), "limit": limit, "ids": [], "token": uuid.uuid4(), "margin": 1.0}
-        visited = 0.0
-        with psycopg.ClientCursor(connection.connection) as cursor:
-            for statement in (claims._TAKE_OTHERS, claims._CLAIM_TAKEN):
-                cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, values | {"taken": [app.id]})
-                row = cursor.fetchone()
-                assert row is not None
-                visited += rows_visited(row[0][0]["Plan"])
-        return visited
+    def test_thirty_that_hang_have_one_each(self):
+        held: Counter[int] = Counter()
+        for _ in range(31):
+            stored(2)
+        for _ in range(3):
+            held.update(one.destination_id for one in claim(limit=32 - held.total(), held=held))
+        assert set(held.values()) == {1}
+        assert held.total() == 31
 
-    def test_when_they_all_wait(self, app: Destination):
-        assert self.visited() < 2_000
+    def test_one_alone_has_half_of_them(self):
+        app = stored(64, concurrency=64)
+        assert len(claim(limit=32)) == 16
+        assert claim(limit=16, held={app.id: 16}) == []
+        assert len(claim(limit=17, held={app.id: 15})) == 1
 
-    def test_when_the_destination_is_full(self, app: Destination):
-        assert len(claim()) == 10
-        assert self.visited() < 2_000
+    def test_what_is_critical_has_most_of_them(self):
+        app = stored(64, concurrency=64)
+        Delivery.objects.update(priority=Priority.CRITICAL)
+        assert len(claim(limit=32)) == 25
+        assert claim(limit=7, held={app.id: 25}) == []
 
-    def test_when_they_all_lie_in_the_future(self, app: Destination):
-        Delivery.objects.update(due_at=later(3600), status="retrying")
-        assert self.visited() < 2_000
+    def test_where_there_are_fewer_threads_than_destinations_the_most_urgent_has_one(self):
+        for slug, priority in (("app", Priority.NORMAL), ("other", Priority.LOW), ("third", Priority.CRITICAL)):
+            stored(2, destination=make_destination(slug))
+            Delivery.objects.filter(destination__slug=slug).update(priority=priority)
+        by_id = {one.id: one.slug for one in Destination.objects.all()}
+        assert [by_id[one.destination_id] for one in claim(limit=1)] == ["third"]
 
-    def test_when_they_are_all_done(self, app: Destination):
-        Delivery.objects.update(status="delivered")
-        assert self.visited() < 2_000
-
-    def test_when_they_wait_in_another_lane(self, app: Destination):
-        assert self.visited(Lane.REPLAY) < 2_000
-
-    def test_when_they_wait_for_a_destination_that_is_paused(self, app: Destination):
-        state(app, paused_at=timezone.now())
-        assert self.visited() < 2_000
-
-    @pytest.mark.parametrize("keys", [1, 100, 50_000])
-    def test_when_they_wait_behind_each_other_it_is_their_number_and_not_its_square(
-        self, app: Destination, keys: int
-    ):
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE webhooks_delivery SET order_key = (id %% %s)::text", [keys])
-        assert len(claim()) == min(keys, 10)
-        assert self.visited() < 10 * 50_000
+    def test_a_single_thread_is_used_too(self):
+        stored(2)
+        assert len(claim(limit=1)) == 1

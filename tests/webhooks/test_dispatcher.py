@@ -216,6 +216,31 @@ def test_a_hanging_destination_does_not_delay_the_others(receiver: Receiver, gat
     finished(100)
 
 
+def test_six_that_hang_leave_threads_for_one_that_answers(receiver: Receiver, gate: Gate, start: Start):
+    hanging = [stored(40, url=receiver.url, timeout=30) for _ in range(6)]
+    one = start(32)
+    eventually(lambda: gate.hanging >= 20, "they take their share")
+    with Receiver() as fine:
+        good = stored(50, url=fine.url)
+        finished(50)
+        assert delivered(good) == len(fine.received) == 50
+    assert sum(delivered(each) for each in hanging) == 0
+    assert gate.hanging == sum(one.held[Lane.LIVE].values()) < 32
+    assert max(one.held[Lane.LIVE].values()) <= 32 - gate.hanging
+    gate.opened.set()
+    finished(290, 40)
+    eventually(lambda: one.free == one.room and not any(one.held.values()), "all threads are free again")
+    numbers_agree()
+
+
+def test_the_end_of_a_try_is_enough_to_go_on(receiver: Receiver, start: Start, monkeypatch: pytest.MonkeyPatch):
+    """It looks at once for more where a destination had all the threads that it may have."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
+    stored(100, url=receiver.url, concurrency=64)
+    start(4).wake()
+    finished(100)
+
+
 @pytest.mark.parametrize("lane", [Lane.RETRY, Lane.REPLAY])
 def test_a_flood_of_retries_or_replays_uses_none_of_the_budget_of_live_traffic(
     receiver: Receiver, gate: Gate, start: Start, lane: Lane
@@ -235,7 +260,7 @@ def test_when_it_stops_what_runs_is_finished_and_the_rest_is_as_if_untouched(
     receiver: Receiver, gate: Gate, start: Start
 ):
     stored(30, url=receiver.url, timeout=20)
-    one = start(4)
+    one = start(8)
     eventually(lambda: gate.hanging == 4, "four are under way")
     stopping = threading.Thread(target=one.stop)
     stopping.start()
@@ -274,7 +299,7 @@ def test_while_postgresql_is_stopped_results_are_kept_and_nothing_is_lost_or_sen
     gate = Gate()
     receiver.answer = gate
     stored(60, url=receiver.url, timeout=20)
-    start(8)
+    start(16)
     eventually(lambda: gate.hanging == 8, "eight are under way")
     connection.close()
     embedded_database.stop()

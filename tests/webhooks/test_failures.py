@@ -8,12 +8,12 @@ import pytest
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from tests.webhooks.factories import make_delivery, make_destination, make_event
+from tests.webhooks.factories import make_delivery, make_destination, make_event, make_source
 from tests.webhooks.story import tell
 from webhooks import failures
 from webhooks.failures import SLOTS, groups
 from webhooks.models import Delivery, Refusal, Replay
-from webhooks.vocabulary import ReplayStatus
+from webhooks.vocabulary import FAILING, Lane, ReplayStatus
 
 pytestmark = pytest.mark.django_db
 
@@ -60,7 +60,7 @@ class TestGroups:
 
     def test_what_was_sent_again_waits_for_nobody(self) -> None:
         told = tell()
-        make_delivery(told.failed[0].event, told.ledger, "delivered")
+        make_delivery(told.failed[0].event, told.ledger, "delivered", lane=Lane.REPLAY)
         refused = groups("destination", DAY)[0]
         assert (refused.count, refused.failed, refused.replayed) == (3, 2, 1)
 
@@ -94,6 +94,27 @@ class TestGroups:
             make_delivery(destination=to, status="failed", fingerprint=f"{number:016}")
         monkeypatch.setattr(failures, "MOST_GROUPS", 3)
         assert len(groups("response", DAY)) == 3
+
+    def test_of_very_many_failures_the_newest_are_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        told = tell()
+        assert not failures.look("error", DAY).is_capped
+        monkeypatch.setattr(failures, "COUNTED", 6)
+        assert not failures.look("error", DAY).is_capped, "as many as there may be"
+        for number in range(6):
+            make_delivery(make_event(told.stripe), told.app, "failed", fingerprint=f"{number:016}")
+        found = failures.look("error", DAY)
+        assert found.is_capped
+        newest = Delivery.objects.filter(status__in=FAILING).order_by("-tried_at").values_list("id", flat=True)[:7]
+        assert sum(group.count for group in found.groups) == 7
+        assert {number for group in found.groups for number in group.example_ids} <= {*newest}
+
+    def test_those_without_an_answer_are_a_group_too(self) -> None:
+        source, to = make_source(), make_destination()
+        same = {"http_status": None, "category": "TIMEOUT_ERROR", "fingerprint": ""}
+        for _ in range(2):
+            make_delivery(make_event(source), to, "failed", **same)
+        (group,) = groups("error", DAY)
+        assert (group.count, group.common["http_status"], len(group.examples)) == (2, None, 2)
 
     def test_an_unknown_way_is_refused(self) -> None:
         with pytest.raises(KeyError):

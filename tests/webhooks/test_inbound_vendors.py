@@ -19,7 +19,7 @@ from providers.hooks import Found, Inbound, Refused, Reply, Verified, options_of
 from tests.webhooks import vendors
 from tests.webhooks.factories import make_destination, make_route, make_source
 from tests.webhooks.receivers import SECRET, Answered, post, stripe_event, stripe_headers
-from webhooks import catalog, inbound, sealing
+from webhooks import catalog, inbound, reverify, sealing
 from webhooks.inbound import events_of
 from webhooks.models import Delivery, Event, Refusal
 from webhooks.refusals import Refusals
@@ -165,6 +165,25 @@ class TestTwilioBehindAProxy:
         assert post(f"{IN}twilio", body, headers).status == 200
         body, headers = vendors.twilio(f"https://c.example{IN}twilio", MessageSid="SM2")
         assert post(f"{IN}twilio", body, headers | {"host": "c.example"}).status == 401
+
+    def test_a_callback_by_get_is_an_event_too_and_can_be_sent_again(self, here: str):
+        query, headers = vendors.twilio_by_get(f"{PUBLIC}{here}")
+        for _ in range(2):
+            answer = post(here, b"", headers, method="GET", query=query)
+            assert (answer.status, answer.body) == (200, b"<Response/>")
+        event = Event.objects.get()
+        assert (event.type, event.key, event.duplicates) == ("message.delivered", "SM1:delivered", 1)
+        assert json.loads(content(event).body) == {"MessageSid": "SM1", "MessageStatus": "delivered"}
+        verdict = reverify.verdict(event)
+        assert isinstance(verdict, reverify.Ok)
+        assert verdict.proof == "signature"
+
+    def test_a_callback_by_get_that_is_not_believed_is_refused(self, here: str):
+        query, headers = vendors.twilio_by_get(f"{PUBLIC}{here}")
+        assert post(here, b"", headers, method="GET", query=f"{query}&x=y").status == 401
+        assert post(here, b"", {}, method="GET", query=query).status == 401
+        assert post(here, b"", headers, method="HEAD", query=query).status == 405
+        assert not Event.objects.exists()
 
     def test_a_sources_own_url_is_the_only_one(self, settings: Any):
         settings.PUBLIC_URL = PUBLIC

@@ -13,8 +13,9 @@ from tests.webhooks.factories import make_delivery, make_destination, make_event
 from tests.webhooks.story import tell
 from webhooks import reads
 from webhooks.filters import Filter
-from webhooks.models import Delivery, DeliveryCount, DestinationState, Route
+from webhooks.models import Delivery, DeliveryCount, DestinationState, EventCount, Route
 from webhooks.reads import Rate
+from webhooks.vocabulary import Lane
 
 pytestmark = pytest.mark.django_db
 
@@ -29,9 +30,9 @@ class TestFailed:
     def test_it_counts_what_waits_for_a_person(self) -> None:
         told = tell()
         assert reads.failed() == 3
-        make_delivery(told.failed[0].event, told.ledger, "pending")
+        make_delivery(told.failed[0].event, told.ledger, "pending", lane=Lane.REPLAY)
         assert reads.failed() == 2, "somebody sent it again"
-        make_delivery(told.failed[1].event, told.app, "pending")
+        make_delivery(told.failed[1].event, told.app, "pending", lane=Lane.REPLAY)
         assert reads.failed() == 2, "elsewhere does not count"
 
 
@@ -44,9 +45,8 @@ class TestRates:
         assert rate.success == 0.75
         assert rate.mark == "critical"
         assert rate.p95_ms == pytest.approx(100, rel=0.07)
-        total = reads.summed(found, source=told.stripe.id)
-        assert (total.tries, total.tries_failed, sum(total.histogram.values())) == (16, 2, 16)
-        assert reads.summed(found, destination=told.mailer.id).success is None
+        assert sum(rate.tries for rate in found.values()) == 16
+        assert (told.stripe.id, told.mailer.id) not in found
 
     def test_what_is_older_than_the_period_is_left_out(self) -> None:
         tell()
@@ -65,7 +65,21 @@ class TestRates:
 
     def test_events_and_repeats_are_counted_by_source(self) -> None:
         told = tell()
-        assert reads.received("24h") == {told.stripe.id: (12, 2)}
+        assert reads.received() == {period: {told.stripe.id: (12, 2)} for period in reads.PERIODS}
+        EventCount.objects.update(start=timezone.now() - timedelta(hours=30))
+        assert reads.received() == {"1h": {}, "24h": {}, "7d": {told.stripe.id: (12, 2)}}
+
+    def test_those_of_a_destination_are_summed_by_period(self) -> None:
+        told = tell()
+        found = reads.rates_of_destinations()
+        assert list(found) == list(reads.PERIODS)
+        for period, by_destination in found.items():
+            rate = by_destination[told.app.id]
+            assert (rate.tries, rate.tries_failed, rate.delivered, rate.failed) == (8, 2, 6, 2), period
+            assert told.mailer.id not in by_destination
+        DeliveryCount.objects.update(start=timezone.now() - timedelta(hours=30))
+        found = reads.rates_of_destinations()
+        assert (found["1h"], found["24h"][told.app.id].tries, found["7d"][told.app.id].tries) == ({}, 0, 8)
 
 
 class TestStandings:

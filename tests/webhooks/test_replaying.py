@@ -84,15 +84,30 @@ class TestOne:
         assert not Replay.objects.exists()
         assert not AuditEntry.objects.filter(action="replay.start").exists()
 
+    @pytest.mark.parametrize("force", [False, True])
     @pytest.mark.parametrize("status", ["pending", "retrying", "delivering"])
-    def test_what_is_under_way_does_not_go_again(self, status: str) -> None:
+    def test_what_is_under_way_does_not_go_again_even_by_force(self, status: str, force: bool) -> None:
+        event = make_delivery(status=status).event
         with pytest.raises(Refused) as refused:
-            replay(make_delivery(status=status).event)
+            replay(event, force=force)
         assert refused.value.skipped == {"under way": 1}
+        dry = replaying.preview_event(event.id, force=force)
+        assert (dry.would_go, dry.skipped) == (0, {"under way": 1})
 
-    @pytest.mark.parametrize("status", ["delivered", "pending", "retrying", "delivering"])
-    def test_force_sends_it_all_the_same(self, status: str) -> None:
-        assert len(made(replay(make_delivery(status=status).event, force=True))) == 1
+    def test_force_sends_what_was_delivered_all_the_same(self) -> None:
+        assert len(made(replay(make_delivery(status="delivered").event, force=True))) == 1
+
+    def test_what_is_sent_again_by_force_is_under_way_then(self) -> None:
+        event = make_delivery(status="delivered").event
+        replay(event, force=True)
+        with pytest.raises(Refused) as refused:
+            replay(event, force=True)
+        assert refused.value.skipped == {"under way": 1}
+        assert Delivery.objects.filter(event=event).count() == 2
+
+    def test_what_is_under_way_elsewhere_may_go_to_another_destination(self) -> None:
+        event = make_delivery(status="retrying").event
+        assert len(made(replay(event, force=True, destination=make_destination("other")))) == 1
 
     def test_a_second_replay_waits_for_the_first(self) -> None:
         event = make_delivery(status="failed").event

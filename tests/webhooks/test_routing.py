@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,10 +119,72 @@ def test_an_operand_that_does_not_go_with_the_value_does_not_hold_and_breaks_not
     assert not payload_matches({"$.data": {"contains": operand}}, payload())
 
 
-def test_a_pattern_that_takes_too_long_does_not_hold(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("providers.expectations.PATTERN_SECONDS", 0.01)
-    slow = payload({"text": "a" * 5_000 + "!"})
-    assert not payload_matches({"$.text": {"matches": "^(a|aa)+$"}}, slow)
+class TestPatternsThatTakeTooLong:
+    """What cannot be decided in time counts as matching: nothing is lost."""
+
+    ENDLESS = "^(a|aa)+$"
+
+    @pytest.fixture(autouse=True)
+    def _nothing_is_known_to_be_slow(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(routing, "_slow", {})
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """How long each search may take; those for the endless pattern use all of it up."""
+        times: list[float] = []
+        clock = [100.0]
+
+        def search(pattern: str, text: str, timeout: float) -> object:
+            times.append(timeout)
+            if pattern == self.ENDLESS:
+                clock[0] += timeout
+                raise TimeoutError
+            return regex.search(pattern, text)
+
+        monkeypatch.setattr(routing.regex, "search", search)
+        monkeypatch.setattr(routing.time, "monotonic", lambda: clock[0])
+        self.clock = clock
+        return times
+
+    def slow(self, path: str = "$.text") -> dict[str, Any]:
+        return {path: {"matches": self.ENDLESS}}
+
+    def test_one_counts_as_matching_for_real(self):
+        assert payload_matches(self.slow(), payload({"text": "a" * 5_000 + "!"}))
+        assert not payload_matches(self.slow(), payload({"text": "!"}))
+
+    def test_the_other_conditions_count_all_the_same(self, asked: list[float]):
+        text = payload({"text": "a!", "kind": "x"})
+        assert not payload_matches(self.slow() | {"$.kind": "y"}, text)
+        assert not payload_matches({"$.text": {"matches": self.ENDLESS, "eq": "b"}}, text)
+        assert payload_matches({"$.text": {"matches": self.ENDLESS, "eq": "a!"}}, text)
+
+    def test_all_of_one_event_share_one_budget(self, asked: list[float]):
+        one = payload({"text": "a!"})
+        for _ in range(20):
+            assert payload_matches(self.slow(), one)
+        assert sum(asked) == pytest.approx(routing.PATTERN_SECONDS)
+        assert payload_matches({"$.text": {"matches": "never"}}, one)  # nothing is left to find out
+        assert not payload_matches({"$.text": {"matches": "never"}}, payload({"text": "a!"}))
+
+    def test_one_that_took_too_long_gets_little_time_for_a_while(self, asked: list[float]):
+        for _ in range(3):
+            payload_matches(self.slow(), payload({"text": "a!"}))
+        assert asked == [routing.PATTERN_SECONDS, routing.SLOW_SECONDS, routing.SLOW_SECONDS]
+        self.clock[0] += routing.SLOW_FOR
+        payload_matches(self.slow(), payload({"text": "a!"}))
+        assert asked[-1] == routing.PATTERN_SECONDS
+
+    def test_a_text_that_is_too_long_is_not_looked_at(self, asked: list[float]):
+        longest = payload({"text": "a" * routing.LONGEST_TEXT})
+        assert not payload_matches({"$.text": {"matches": "b"}}, longest)
+        assert payload_matches({"$.text": {"matches": "b"}}, payload({"text": "a" * (routing.LONGEST_TEXT + 1)}))
+        assert len(asked) == 1
+
+    def test_where_there_is_nothing_or_no_text_it_does_not_match(self):
+        assert not payload_matches(self.slow("$.missing"), payload({"text": "a"}))
+        assert not payload_matches(self.slow("$.text"), payload({"text": 7}))
+        assert not payload_matches({"$.text": {"matches": "("}}, payload({"text": "a"}))
 
 
 NOT_JSON = [b"", b"plain text", b"\xff\xfe\x00", b"{", b"[" * 100_000, b"9" * 10_000]

@@ -117,7 +117,7 @@ class TestOne:
 class TestMany:
     def test_all_of_a_batch_and_the_numbers_agree(self):
         apps = [stored(20, concurrency=50) for _ in range(3)]
-        found = claim(limit=60)
+        found = claim(limit=600)
         random.Random(1).shuffle(found)
         settling.settle([tried(one, (GOOD, BAD, NOBODY)[number % 3]) for number, one in enumerate(found)])
         assert Attempt.objects.count() == 60
@@ -130,7 +130,7 @@ class TestMany:
 
     def test_batches_of_several_processes_at_once(self):
         stored(90, concurrency=90)
-        found = claim(limit=90)
+        found = claim(limit=900)
         thirds = [found[number::3] for number in range(3)]
         at_once([partial(settle, part) for part in thirds])
         assert Delivery.objects.filter(status="delivered").count() == Attempt.objects.count() == 90
@@ -315,7 +315,7 @@ class TestTheDestination:
 
 def test_two_processes_with_the_same_destinations_in_any_order_do_not_wait_in_a_circle():
     apps = [stored(40, concurrency=100) for _ in range(6)]
-    found = claim(limit=240)
+    found = claim(limit=900)
     assert len(found) == 240 == 40 * len(apps)
 
     def work(part: list[Claim], seed: int) -> None:

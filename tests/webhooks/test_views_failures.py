@@ -9,8 +9,10 @@ from pytest_django import DjangoAssertNumQueries
 from tests.webhooks.factories import make_delivery, make_event
 from tests.webhooks.pages import ACT, HTMX, LIVE, READ, signed_in, text
 from tests.webhooks.story import tell
+from webhooks import failures as read
 from webhooks.models import Replay
 from webhooks.views import failures
+from webhooks.vocabulary import Lane
 
 pytestmark = pytest.mark.django_db
 
@@ -83,7 +85,7 @@ class TestThePage:
 
     def test_what_was_replayed_and_what_is_tried_again_is_told_apart(self, viewer: Client) -> None:
         told = tell()
-        make_delivery(told.failed[0].event, told.ledger, "delivered")
+        make_delivery(told.failed[0].event, told.ledger, "delivered", lane=Lane.REPLAY)
         make_delivery(make_event(told.stripe), told.ledger, "retrying", tries=1, tried_at=told.now)
         page = text(viewer.get("/webhooks/failures/?by=destination"))
         assert "1 more is tried again, 1 was replayed since." in page
@@ -103,6 +105,33 @@ class TestThePage:
         assert page.count('class="wh-group"') == 1
         assert "The 1 largest groups." in page
         assert "largest groups" not in text(viewer.get("/webhooks/failures/?by=service"))
+
+    def test_of_very_many_failures_it_says_how_many_are_counted(
+        self, operator: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tell()
+        page = text(operator.get("/webhooks/failures/"))
+        assert "There are more than" not in page
+        assert "Replay all 3 to ledger…" in page
+        monkeypatch.setattr(read, "COUNTED", 5)
+        for page in (
+            text(operator.get("/webhooks/failures/")),
+            text(operator.get("/webhooks/failures/", headers=LIVE)),
+        ):
+            assert "There are more than 5 failures in this time. The numbers below are of the newest 5" in page
+            assert "Replay all to ledger…" in page, "how many there are is told before it is done"
+
+    def test_what_others_wrote_is_escaped(self, operator: Client) -> None:
+        told = tell()
+        odd = '<b id="x">&'
+        event = make_event(told.stripe, type=odd, subject=odd)
+        make_delivery(event, told.ledger, "failed", message=odd, category=odd, fingerprint="e" * 16)
+        for page in (
+            text(operator.get("/webhooks/failures/")),
+            text(operator.get("/webhooks/failures/", headers=LIVE)),
+        ):
+            assert "&lt;b id=&quot;x&quot;&gt;&amp;" in page
+            assert "<b id=" not in page
 
     def test_nothing_failed(self, viewer: Client) -> None:
         assert "Nothing has come yet" in text(viewer.get("/webhooks/failures/"))

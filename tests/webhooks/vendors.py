@@ -31,6 +31,12 @@ def twilio(url: str, **form: str) -> Signed:
     return urlencode(fields).encode(), {"x-twilio-signature": signature, "content-type": FORM}
 
 
+def twilio_by_get(url: str, **parameters: str) -> tuple[str, dict[str, str]]:
+    """A status callback by GET: its query, and the headers."""
+    query = urlencode({"MessageSid": "SM1", "MessageStatus": "delivered"} | parameters)
+    return query, {"x-twilio-signature": RequestValidator(TWILIO_TOKEN).compute_signature(f"{url}?{query}", {})}
+
+
 class SendGrid:
     """An account of SendGrid's, with its key."""
 

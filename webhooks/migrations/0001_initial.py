@@ -811,6 +811,11 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="delivery",
             index=models.Index(
+                models.F("destination"),
+                models.F("lane"),
+                models.Case(models.When(order_key="", then=0), default=1),
+                models.F("priority"),
+                models.F("due_at"),
                 condition=models.Q(
                     (
                         "status__in",
@@ -820,7 +825,6 @@ class Migration(migrations.Migration):
                         ),
                     )
                 ),
-                fields=["destination", "lane", "priority", "due_at"],
                 name="delivery_due",
             ),
         ),
@@ -868,6 +872,39 @@ class Migration(migrations.Migration):
                 condition=models.Q(("status", "delivered"), _negated=True),
                 fields=["status", "-id"],
                 name="delivery_bad",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="delivery",
+            index=models.Index(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        (
+                            webhooks.vocabulary.DeliveryStatus["FAILED"],
+                            webhooks.vocabulary.DeliveryStatus["RETRYING"],
+                        ),
+                    ),
+                ),
+                fields=["-tried_at"],
+                include=["id", "status", "event", "source", "destination", "category", "http_status", "fingerprint"],
+                name="delivery_failing",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="delivery",
+            index=models.Index(
+                condition=models.Q(("status", "failed")),
+                fields=["-event", "destination", "id"],
+                name="delivery_failed",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="delivery",
+            index=models.Index(
+                condition=models.Q(("lane", webhooks.vocabulary.Lane["REPLAY"])),
+                fields=["event", "destination", "id"],
+                name="delivery_again",
             ),
         ),
         migrations.AddIndex(

@@ -84,16 +84,18 @@ def held(standing: Standing) -> SafeString:
 def trend(numbers: Sequence[int], words: str, css: str = "fb") -> SafeString:
     """How many in each part of a period, oldest first."""
     most = max([*numbers, 1])
-    bars = []
+    bars: list[str] = []
+    idle: list[str] = []
     for place, number in enumerate(numbers):
         x, tall = place * (BAR + GAP), max((HEIGHT - 2) * number / most, 3) if number else 2
-        kind = css if number else "ib"
-        bars.append(f'<rect class="{kind}" x="{x}" y="{HEIGHT - tall:.1f}" width="{BAR}" height="{tall:.1f}"/>')
-    label = f"{words}: {sum(numbers):,} failures, at most {max([*numbers, 0]):,} in one part of {SLOTS}"
+        (bars if number else idle).append(f"M{x} {HEIGHT}v-{tall:.1f}h{BAR}v{tall:.1f}z")
+    label = escape(f"{words}: {sum(numbers):,} failures, at most {max([*numbers, 0]):,} in one part of {SLOTS}")
+    paths = "".join(
+        f'<path class="{kind}" d="{"".join(some)}"/>' for kind, some in ((css, bars), ("ib", idle)) if some
+    )
     return SafeString(
         f'<svg class="ws-chart wh-trend" viewBox="0 0 {SLOTS * (BAR + GAP) - GAP} {HEIGHT}" width="119" '
-        f'height="{HEIGHT}" role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>'
-        f"{''.join(bars)}</svg>"
+        f'height="{HEIGHT}" role="img" aria-label="{label}"><title>{label}</title>{paths}</svg>'
     )
 
 

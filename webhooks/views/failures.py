@@ -38,7 +38,7 @@ BY_LABELS = {
 }
 LEAST = ("1", "5", "20")
 NAMES_SHOWN = 3
-GROUPS_SHOWN = 30
+GROUPS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,8 @@ class GroupView:
     standing: Standing | None
     since: datetime
     period: str
+    is_capped: bool = False
+    """Whether it may have more failures than were counted."""
 
     @property
     def anchor(self) -> str:
@@ -175,6 +177,8 @@ class GroupView:
     def replay_label(self) -> str:
         """ "Replay all 4 to ledger…"."""
         to = f" to {self.group.destination_names[0]}" if len(self.group.destination_names) == 1 else ""
+        if self.is_capped:
+            return f"Replay all{to}…"  # how many is asked for then
         return f"Replay {'it' if self.group.failed == 1 else f'all {self.group.failed:,}'}{to}…"
 
 
@@ -200,9 +204,10 @@ def _context(params: Params) -> dict[str, Any]:
     since = timezone.now() - PERIODS[params.period]
     waits = reads.waiting()
     standing = reads.standings(reads.destinations(), waits)
+    seen = read.look(params.by, PERIODS[params.period], params.least, GROUPS_SHOWN + 1)
     found = [
-        GroupView(group, standing.get(group.sample.destination_id), since, params.period)
-        for group in read.groups(params.by, PERIODS[params.period], params.least, GROUPS_SHOWN + 1)
+        GroupView(group, standing.get(group.sample.destination_id), since, params.period, seen.is_capped)
+        for group in seen.groups
     ]
     everything = {"all": "1", "status": "failed", "tried_since": params.period, "back": reverse("failures")}
     return {
@@ -210,6 +215,8 @@ def _context(params: Params) -> dict[str, Any]:
         "period": params.period,
         "groups": found[:GROUPS_SHOWN],
         "more_groups": len(found) > GROUPS_SHOWN,
+        "is_capped": seen.is_capped,
+        "most_counted": read.COUNTED,
         "failed": reads.failed(),
         "failed_here": sum(view.group.failed for view in found),
         "most_failed": reads.FAILED_COUNTED,

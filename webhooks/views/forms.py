@@ -73,7 +73,7 @@ class ReplayForm(forms.Form):
     )
     reason = _reason("e.g. tax rates are fixed", required=False)
     force = forms.BooleanField(
-        label="Also what was delivered, or is still under way", required=False, widget=forms.CheckboxInput(CHECK)
+        label="Also what was delivered already", required=False, widget=forms.CheckboxInput(CHECK)
     )
 
     def __init__(self, *args: Any, many: bool, went_to: str = "", may_force: bool = True, **kwargs: Any) -> None:

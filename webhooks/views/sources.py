@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 import providers
 from webhooks import catalog, reads
 from webhooks.models import Event, Source, TypeRate
-from webhooks.reads import PERIODS, Rate, Standing
+from webhooks.reads import Rate, Standing
 from webhooks.views.common import inbound_url, is_live, may_read
 from webhooks.views.eventpage import plain_url
 from webhooks.vocabulary import PUBLISHED
@@ -64,7 +64,7 @@ class DestinationView:
 @may_read
 def sources(request: HttpRequest) -> HttpResponse:
     """The page; for the live script what changes."""
-    rates = {period: reads.rates(period) for period in PERIODS}
+    rates = reads.rates_of_destinations()
     waits = reads.waiting()
     standing = reads.standings(reads.destinations(), waits)
     names: dict[int, list[str]] = defaultdict(list)
@@ -77,7 +77,7 @@ def sources(request: HttpRequest) -> HttpResponse:
             DestinationView(
                 one,
                 plain_url(one.destination.url),
-                {period: reads.summed(found, destination=number) for period, found in rates.items()},
+                {period: found.get(number, Rate()) for period, found in rates.items()},
                 sorted(set(names[number])),
             )
             for number, one in standing.items()
@@ -90,7 +90,7 @@ def sources(request: HttpRequest) -> HttpResponse:
 def source_views(request: HttpRequest) -> list[SourceView]:
     """Every source, the team's own last."""
     known = catalog.refresh()
-    counts = {period: reads.received(period) for period in PERIODS}
+    counts = reads.received()
     last = _last_at()
     quiet = _quiet()
     rows = Source.objects.filter(archived_at=None).prefetch_related("secrets").order_by("slug")
