@@ -88,7 +88,11 @@ UNDER_WAY = timedelta(seconds=10)
 
 
 def _held() -> tuple[int, int]:
-    values: dict[str, Any] = {"unfinished": list(UNFINISHED), "before": timezone.now() - UNDER_WAY, "counted": COUNTED}
+    values: dict[str, Any] = {
+        "unfinished": list(UNFINISHED),
+        "before": timezone.now() - UNDER_WAY,
+        "counted": COUNTED,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_HELD, values)
         row = cursor.fetchone()
