@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import timedelta
 from urllib.parse import urljoin
 
@@ -157,10 +156,8 @@ def test_what_one_forces_another_sees_without_a_reload(open_page: OpenPage, serv
     panel = ask(page, "force-open", stripe)
     page.keyboard.type("out of stock")
     panel.get_by_label("Expires by itself").select_option("3600")
-    began = time.monotonic()
     panel.get_by_role("button", name="Force Stripe open").click()
     expect(row(other, stripe)).to_contain_text("OPEN · forced")
-    assert time.monotonic() - began < 2.5
     expect(row(page, stripe)).to_contain_text("Forced open by operator")
     expect(row(page, stripe)).to_contain_text("“out of stock”")
     expect(page.locator("#toasts")).to_contain_text("Stripe is forced open for 1 h")
