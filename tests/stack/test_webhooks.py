@@ -209,7 +209,7 @@ class TestFaults:
         sending.join(LONG)
         assert len(vendor.acknowledged) == 300
         assert vendor.again, "nothing was interrupted"
-        eventually(lambda: set(arrived(receiver)) == set(range(300)), "every one arrives at least once", LONG)
+        eventually(lambda: set(arrived(receiver)) == set(range(300)), "every one arrives at least once", 3 * LONG)
         eventually(lambda: numbers(lambda query: asked(stack, query)) == (300, 300, 300), "the numbers agree", LONG)
         assert stack.stop() == 0
 
@@ -222,7 +222,7 @@ class TestFaults:
         sending.join(LONG)
         assert len(vendor.acknowledged) == 300
         assert set(vendor.again) <= {"503"}  # asked to come again, never refused and never an error
-        eventually(lambda: set(arrived(receiver)) == set(range(300)), "every one arrives at least once", LONG)
+        eventually(lambda: set(arrived(receiver)) == set(range(300)), "every one arrives at least once", 3 * LONG)
         eventually(lambda: numbers(lambda query: asked(stack, query)) == (300, 300, 300), "the numbers agree", LONG)
 
 
