@@ -85,8 +85,18 @@ def loopback_targets(settings: object) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def leave_no_rows(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After a test with real transactions Django's teardown calls ``flush`` here; breakers are forgotten too."""
+def no_calls_counted() -> Iterator[None]:
+    """Rates of the API are counted in the process: each test begins with none."""
+    from wsmon import callers  # noqa: PLC0415  needs Django set up
+
+    callers.reset_limits()
+    yield
+    callers.reset_limits()
+
+
+@pytest.fixture(autouse=True)
+def no_breakers_kept(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test with real transactions its breakers are forgotten, before their rows go."""
     marker = request.node.get_closest_marker("django_db")
     if marker is None or not marker.kwargs.get("transaction"):
         yield

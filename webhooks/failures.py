@@ -17,7 +17,7 @@ from django.db.models import Count, Max, Sum
 from django.utils import timezone
 
 from monitoring.templatetags.wsmon_ui import span_words
-from webhooks.filters import Filter
+from webhooks.filters import SENT_AGAIN, Filter
 from webhooks.models import Delivery, Destination, Refusal, Replay, Source
 from webhooks.vocabulary import DeliveryStatus, ReplayStatus
 
@@ -54,10 +54,7 @@ WITH bad AS MATERIALIZED (
     SELECT d.id, d.source_id, d.destination_id, d.category, d.http_status, d.fingerprint, d.tried_at,
         d.status = 'retrying' AS waits, {hour} AS hour,
         width_bucket(date_part('epoch', d.tried_at), %(since)s, %(now)s, %(slots)s) - 1 AS slot,
-        d.status = 'failed' AND EXISTS (
-            SELECT FROM webhooks_delivery l
-            WHERE l.event_id = d.event_id AND l.destination_id = d.destination_id AND l.id > d.id AND l.lane = 2
-        ) AS replayed
+        d.status = 'failed' AND {again} AS replayed
     FROM webhooks_delivery d
     WHERE d.status IN ('failed', 'retrying') AND d.tried_at >= to_timestamp(%(since)s)
     ORDER BY d.tried_at DESC LIMIT %(rows)s
@@ -129,11 +126,6 @@ class Found:
     """Whether there were more than ``COUNTED``: only the newest so many are in the groups, then."""
 
 
-def groups(by: str, length: timedelta, least: int = 1, most: int | None = None) -> list[Group]:
-    """The groups of :func:`look` alone."""
-    return look(by, length, least, most).groups
-
-
 def look(by: str, length: timedelta, least: int = 1, most: int | None = None) -> Found:
     """The failures whose last try lies within ``length`` up to now, the largest group first; by time the newest.
 
@@ -160,6 +152,7 @@ def look(by: str, length: timedelta, least: int = 1, most: int | None = None) ->
 def _sql(by: str, columns: Sequence[str]) -> str:
     """The query for one way of grouping; nothing of a request stands in it."""
     return _GROUPS.format(
+        again=SENT_AGAIN,
         columns=", ".join(columns),
         hour="date_bin('1 hour', d.tried_at, 'epoch')" if by == "time" else "NULL",
         parts=", ".join(dict.fromkeys([*columns, "source_id", "destination_id"])),

@@ -27,7 +27,6 @@ from monitoring.periods import PERIODS
 from providers.base import NotConfigured
 from tests.callers import person, program, token
 from tests.monitoring.factories import finished, make_check, make_service, outcome
-from wsmon import callers
 from wsmon.audit import Actor
 from wsmon.models import AuditEntry
 from wsmon.vocabulary import Category, Timings
@@ -37,13 +36,6 @@ READ, ADMIN = "monitoring:read", "monitoring:admin"
 EVERYTHING = {"detailed": "true", "include_history": "true"}
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_counted() -> Iterator[None]:
-    callers.reset_limits()
-    yield
-    callers.reset_limits()
 
 
 def probed(slug: str, word: str = "healthy", category: Category | None = None, **fields: Any) -> Check:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -28,7 +27,6 @@ from tests.webhooks.factories import (
 from webhooks import replaying, search
 from webhooks.models import Delivery, Event, Refusal, Replay
 from webhooks.vocabulary import PUBLISHED, Lane
-from wsmon import callers
 from wsmon.models import AuditEntry
 
 ROOT = "/api/admin/webhooks"
@@ -36,13 +34,6 @@ READ, REPLAY, PUBLISH = "webhooks:read", "webhooks:replay", "events:publish"
 SOME = "019f4c1e-7c1a-7d3e-8f00-2b1c5d9e0a11"
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_counted() -> Iterator[None]:
-    callers.reset_limits()
-    yield
-    callers.reset_limits()
 
 
 def get(path: str, **query: Any) -> Any:

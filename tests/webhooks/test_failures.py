@@ -11,13 +11,17 @@ from pytest_django import DjangoAssertNumQueries
 from tests.webhooks.factories import make_delivery, make_destination, make_event, make_source
 from tests.webhooks.story import tell
 from webhooks import failures
-from webhooks.failures import SLOTS, groups
+from webhooks.failures import SLOTS, Group, look
 from webhooks.models import Delivery, Refusal, Replay
 from webhooks.vocabulary import FAILING, Lane, ReplayStatus
 
 pytestmark = pytest.mark.django_db
 
 DAY = timedelta(hours=24)
+
+
+def groups(by: str, length: timedelta, least: int = 1) -> list[Group]:
+    return look(by, length, least).groups
 
 
 class TestGroups:

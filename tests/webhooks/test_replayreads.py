@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from webhooks import replaying
 from webhooks.filters import Filter
 from webhooks.models import Delivery, Replay
 from webhooks.replay_schemas import ReplayAnswer, ReplayItem, ReplaysAnswer
-from wsmon import api, callers
+from wsmon import api
 from wsmon.audit import Actor
 
 URL = "/api/admin/webhooks/replay"
@@ -25,13 +24,6 @@ READ = "webhooks:read"
 ANNA = Actor.system("anna")
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_counted() -> Iterator[None]:
-    callers.reset_limits()
-    yield
-    callers.reset_limits()
 
 
 def get(**query: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -14,7 +13,7 @@ from django.test import Client
 from pytest_django.live_server_helper import LiveServer
 
 from tests.callers import person, program, token, with_token
-from wsmon import api, api_docs, callers, tokens
+from wsmon import api, api_docs, tokens
 from wsmon.audit import Actor
 from wsmon.models import ApiToken
 
@@ -23,13 +22,6 @@ TEST = "/api/admin/integrations/test/stripe"
 READ = "monitoring:read"
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_counted() -> Iterator[None]:
-    callers.reset_limits()
-    yield
-    callers.reset_limits()
 
 
 def problem(response: Any, status: int) -> dict[str, Any]:

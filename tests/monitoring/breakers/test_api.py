@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +17,6 @@ from monitoring.breakers.machine import Mode
 from monitoring.models import Breaker, BreakerMinute, BreakerSlot, BreakerTransition, Service
 from tests.callers import person, program
 from tests.monitoring.factories import make_service
-from wsmon import callers
 from wsmon.models import AuditEntry
 
 ROOT = "/api/admin/circuit-breakers"
@@ -26,13 +24,6 @@ READ, ADMIN = "monitoring:read", "monitoring:admin"
 COUNTING = {"policy": "counting", "recovery_timeout": 30.0}
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_counted() -> Iterator[None]:
-    callers.reset_limits()
-    yield
-    callers.reset_limits()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -39,19 +39,11 @@ from tests.monitoring.breakers.fakes import NOW, Clock, Process, is_open
 from tests.monitoring.factories import make_service
 from tests.monitoring.test_views_service import signed_in
 from tests.whole import eventually
-from wsmon import callers
 from wsmon.models import AuditEntry
 
 ROOT = "/api/admin/circuit-breakers"
 APP = "destination:app"
 COUNTING: Any = {"policy": "counting", "failure_threshold": 3, "recovery_timeout": 0.3, "success_threshold": 1}
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_counted() -> Iterator[None]:
-    callers.reset_limits()
-    yield
-    callers.reset_limits()
 
 
 def make(name: str = APP, label: str = "app", url: str = "/destinations/app/", **policy: Any) -> int:
