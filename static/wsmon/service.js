@@ -82,6 +82,11 @@
     const held = old.id === "svc-acts" && (old.querySelector("details[open]") || old.contains(document.activeElement));
     if (sending || held) event.detail.shouldSwap = false;
   });
+  /* Nor from under the log's: a link that is taken out of the page gets its answer, but not the chart's links. */
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const refreshed = event.detail.requestConfig.elt === source() && event.detail.target.id === "svc-log";
+    if (refreshed && document.querySelector("#svc-results .htmx-request")) event.detail.shouldSwap = false;
+  });
 
   /* Answers that explain what is wrong with a form are shown, although their status is not 200. */
   document.addEventListener("htmx:beforeSwap", (event) => {

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 import pytest
 from django.utils import timezone
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from monitoring import actions, store
 from monitoring.models import Check, MaintenanceWindow, Service, StateChange
@@ -158,6 +158,24 @@ def test_the_log_filters_and_pages_in_place(open_page: OpenPage, twilio: Service
     expect(first).to_have_text(newest)
     page.reload()
     expect(page.locator("#show-unhealthy")).to_have_attribute("aria-current", "true")
+
+
+def test_a_refresh_does_not_take_a_link_away_that_waits_for_its_answer(open_page: OpenPage, twilio: Service) -> None:
+    page = open_page(TWILIO)
+    refreshes: list[Route] = []
+    older: list[Route] = []
+    page.route(re.compile(r"refresh=1"), lambda route: refreshes.append(route))  # noqa: PLW0108  no builtin
+    page.route(re.compile(r"/results/.*before="), lambda route: older.append(route))  # noqa: PLW0108  no builtin
+    with page.expect_request(re.compile(r"refresh=1")):
+        page.evaluate("document.body.dispatchEvent(new Event('resync'))")
+    with page.expect_request(re.compile(r"/results/.*before=")):
+        page.get_by_role("link", name="Older results").click()
+    with page.expect_event("requestfinished", lambda request: "refresh=1" in request.url):
+        refreshes[0].continue_()
+    page.wait_for_timeout(300)  # it would be in the page by now
+    older[0].continue_()
+    expect(page).to_have_url(re.compile("before="))
+    expect(page.locator("#svc-results .meta")).to_have_text("older ones")
 
 
 # watching it ---------------------------------------------------------------------------------------
