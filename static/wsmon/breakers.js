@@ -182,8 +182,6 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { requestConfig, xhr, target } = event.detail;
     if (target?.id !== "breakers" || requestConfig.elt?.id !== "breakers" || xhr.status !== 200) return;
-    /* Another filter was chosen meanwhile: what comes now belongs to a list that is gone. */
-    if (requestConfig.elt !== page()) event.detail.shouldSwap = false;
-    else if (merge(xhr.responseText)) event.detail.shouldSwap = false;
+    if (merge(xhr.responseText)) event.detail.shouldSwap = false;
   });
 })();

@@ -79,6 +79,13 @@
     setTimeout(() => { label.textContent = before; }, 3000);
   }
 
+  /* A part that is taken away while it asks for itself leaves its answer nowhere to go. */
+  document.addEventListener("htmx:beforeCleanupElement", (event) => {
+    const gone = event.target;
+    if (!gone.classList?.contains("htmx-request")) return;
+    gone.addEventListener("htmx:beforeSwap", (late) => { late.detail.shouldSwap = false; });
+  });
+
   /* A failed request is said, never silent. Answers that explain themselves (409, 422, 429) are swapped in:
      see htmx-config in base.html. */
   const failed = (event) => {

@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from monitoring.breakers import actions, store
 from monitoring.breakers.machine import Mode
@@ -122,6 +122,23 @@ def test_filters_replace_the_list_and_can_be_linked_to(open_page: OpenPage, serv
     expect(page.locator("#state-not_closed")).to_contain_text("6")
     page.go_back()
     expect(page.locator(".brk")).to_have_count(13)
+
+
+def test_a_filter_chosen_during_a_refresh_wins(open_page: OpenPage, services: dict[str, Service]) -> None:
+    page = open_page("/breakers/")
+    wait_live(page)
+    held: list[Route] = []
+    page.route(re.compile(r"/breakers/$"), lambda route: held.append(route))  # noqa: PLW0108  no builtin
+    with page.expect_request(re.compile(r"/breakers/$")):
+        actions.force(services["stripe"], Mode.OPEN, GRACE, "out of stock", None)
+    page.locator("#state-not_closed").click()
+    expect(page.locator(".brk")).to_have_count(6)
+    held[0].continue_()
+    page.wait_for_timeout(500)  # it would be in the page, or complain, by now
+    expect(page.locator(".brk")).to_have_count(6)
+    page.locator("#state-closed").click()
+    expect(page.locator("#state-closed")).to_have_attribute("aria-current", "true")
+    expect(page.locator(".brk")).to_have_count(7)
 
 
 def test_a_first_open_breaker_fills_an_empty_filter(open_page: OpenPage) -> None:
