@@ -79,7 +79,7 @@ class Fleet:
         """SIGTERM; the exit code."""
         process = self.processes.pop(name)
         process.terminate()
-        return process.wait(15)
+        return process.wait(60)  # that it ends, not how fast: the machine may be busy
 
     def log(self, name: str) -> str:
         """What a process has printed."""

@@ -47,7 +47,7 @@ sources:
   sendgrid: {{secrets: ["env:HOOK_SENDGRID"]}}
 destinations:
   app: {{url: "{url}", timeout: {timeout}, concurrency: 32, signing_secret: "env:HOOK_OURS",
-    retry: [1s, 1s, 1s, 1s, 1s]}}
+    retry: [1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s]}}
 routes:
   - {{source: stripe, destination: app}}
   - {{source: resend, destination: app}}
