@@ -58,8 +58,8 @@ SELECT l.level, source_id, destination_id, date_bin(make_interval(secs => l.leve
     count(*) FILTER (WHERE status <> 'delivered'), count(*) FILTER (WHERE status = 'delivered'),
     count(*) FILTER (WHERE status = 'failed'), sum(total_ms),
     array_fill(0, ARRAY[40]) || ARRAY[count(*)::int, count(*)::int]
-FROM webhooks_delivery CROSS JOIN (VALUES (60), (3600)) AS l(level)
-WHERE l.level = 3600 OR created_at > now() - interval '8 days' GROUP BY 1, 2, 3, 4 ORDER BY 4
+FROM webhooks_delivery CROSS JOIN (VALUES (60), (3600), (86400)) AS l(level)
+WHERE l.level >= 3600 OR created_at > now() - interval '8 days' GROUP BY 1, 2, 3, 4 ORDER BY 4
 """
 EVENT_COUNTS = """
 INSERT INTO webhooks_eventcount (level, source_id, type, start, events, duplicates)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from ninja import Schema
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from monitoring.api_schemas import Timeframe
 from webhooks.vocabulary import DeliveryStatus
@@ -55,10 +55,13 @@ EventStatus = Literal["failed", "retrying", "delivering", "pending", "cancelled"
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
 
 
+# What stands in an answer by the dozen is plain pydantic: a Schema of ninja's fetches each field of each by a getter
+# in Python, which takes longer than to read them from the database.
+
 # Health and failures -------------------------------------------------------------------------------
 
 
-class SourceHealth(Schema):
+class SourceHealth(BaseModel):
     """How what came from one source was delivered, over the timeframe."""
 
     total: int = Field(description="deliveries that ended, or failed so far and are tried again")
@@ -105,7 +108,7 @@ class HealthAnswer(Schema):
     last_updated: datetime | None = Field(description="the latest try of anything listed; null before the first")
 
 
-class FailureExample(Schema):
+class FailureExample(BaseModel):
     """One failed delivery of a group."""
 
     delivery: int
@@ -116,7 +119,7 @@ class FailureExample(Schema):
     tried_at: datetime | None
 
 
-class FailureGroup(Schema):
+class FailureGroup(BaseModel):
     """Failures that have something in common: deliveries that failed, or failed so far and are tried again."""
 
     key: str = Field(description="what they have in common, e.g. a source, an error category, an hour")
@@ -228,7 +231,7 @@ class EventsQuery(Schema):
     limit: int = Field(50, ge=1, le=200, description="events of a page")
 
 
-class EventBase(Schema):
+class EventBase(BaseModel):
     """One event, without its deliveries."""
 
     id: uuid.UUID

@@ -263,8 +263,15 @@ class EventCount(models.Model):
 class DeliveryCount(models.Model):
     """Tries from one source to one destination in one bucket; ``histogram`` as in ``monitoring.histogram``."""
 
+    class Level(models.IntegerChoices):
+        """The bucket's length in seconds; days are those of UTC. Each try is counted at every level."""
+
+        MINUTE = 60
+        HOUR = 3600
+        DAY = 86400
+
     pk = models.CompositePrimaryKey("level", "source_id", "destination_id", "start")
-    level = models.IntegerField(choices=EventCount.Level.choices)
+    level = models.IntegerField(choices=Level.choices)
     source_id = models.BigIntegerField()
     destination_id = models.BigIntegerField()
     start = models.DateTimeField()

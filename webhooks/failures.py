@@ -6,11 +6,12 @@ that somebody sent again is told apart: it waits for nobody any more.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 from django.db.models import Count, Max, Sum
@@ -18,8 +19,8 @@ from django.utils import timezone
 
 from monitoring.templatetags.wsmon_ui import span_words
 from webhooks.filters import SENT_AGAIN, Filter
-from webhooks.models import Delivery, Destination, Refusal, Replay, Source
-from webhooks.vocabulary import DeliveryStatus, ReplayStatus
+from webhooks.models import Delivery, Refusal, Replay
+from webhooks.vocabulary import DeliveryStatus, Lane, ReplayStatus
 
 SLOTS = 24
 """Parts of the period in which a group's trend is drawn."""
@@ -27,11 +28,6 @@ MOST_GROUPS = 100
 COUNTED = 5_000
 """Failures that are put into groups, the newest ones: more takes longer than anybody wants to wait."""
 EXAMPLES = 3
-SHOWN = (
-    *("type", "category", "http_status", "message", "tried_at", "source_id", "destination_id"),
-    "event__subject",
-)
-"""What is read of an example."""
 REFUSALS_SHOWN = 50
 JOBS_SHOWN = 5
 JOBS_FOR = timedelta(hours=24)
@@ -47,27 +43,60 @@ BY: Mapping[str, tuple[str, ...]] = {
 """Group by -> what the deliveries of a group have in common."""
 
 # What is summed comes from one index alone, newest first, and of at most so many failures. `told` sums the
-# parts of which every group consists. Nothing is joined: how many rows there will be is past the planner.
+# parts of which every group consists; their slots are letters, "A" the oldest, since nothing else adds up as
+# fast. Nothing is joined: how many rows there will be is past the planner.
 # date_part() is float8, as width_bucket() takes it: extract() is numeric, and takes as long as all the rest.
+# Whether a failure was sent again is looked up for each: not, where few were and its event is none of theirs.
 _GROUPS = """
-WITH bad AS MATERIALIZED (
-    SELECT d.id, d.source_id, d.destination_id, d.category, d.http_status, d.fingerprint, d.tried_at,
-        d.status = 'retrying' AS waits, {hour} AS hour,
-        width_bucket(date_part('epoch', d.tried_at), %(since)s, %(now)s, %(slots)s) - 1 AS slot,
-        d.status = 'failed' AND {again} AS replayed
-    FROM webhooks_delivery d
-    WHERE d.status IN ('failed', 'retrying') AND d.tried_at >= to_timestamp(%(since)s)
-    ORDER BY d.tried_at DESC LIMIT %(rows)s
-), told AS (
-    SELECT {parts}, slot, count(*) AS n, count(*) FILTER (WHERE waits) AS waiting,
-        count(*) FILTER (WHERE replayed) AS replayed, min(tried_at) AS first, max(tried_at) AS last,
-        (array_agg(id))[1:{examples}] AS ids
-    FROM bad GROUP BY {parts}, slot
+WITH again AS MATERIALIZED (
+    SELECT event_id FROM webhooks_delivery WHERE lane = {replay} LIMIT {few} + 1
+), told AS MATERIALIZED (
+    SELECT {parts}, count(*) AS n, count(*) FILTER (WHERE status = 'retrying') AS waiting,
+        count(*) FILTER (WHERE status = 'failed' AND ((SELECT count(*) FROM again) > {few}
+            OR event_id IN (SELECT event_id FROM again)) AND {sent_again}) AS replayed,
+        min(tried_at) AS first, max(tried_at) AS last, (array_agg(id))[1:{examples}] AS ids,
+        string_agg(chr(64 + width_bucket(date_part('epoch', tried_at), %(since)s, %(now)s, %(slots)s)), '') AS slots
+    FROM (
+        SELECT d.id, d.status, d.event_id, d.source_id, d.destination_id, d.category, d.http_status, d.fingerprint,
+            d.tried_at, {hour} AS hour
+        FROM webhooks_delivery d
+        WHERE d.status IN ('failed', 'retrying') AND d.tried_at >= to_timestamp(%(since)s)
+        ORDER BY d.tried_at DESC LIMIT %(rows)s
+    ) d GROUP BY {parts}
 )
-SELECT (SELECT count(*) FROM bad), {columns}, sum(n)::int, sum(waiting)::int, sum(replayed)::int, min(first),
-    max(last), array_agg(source_id), array_agg(destination_id), array_agg(slot), array_agg(n), {ids}
+SELECT (SELECT sum(n)::int FROM told), {columns}, sum(n)::int, sum(waiting)::int, sum(replayed)::int, min(first),
+    max(last), array_agg(source_id), array_agg(destination_id), string_agg(slots, ''), {ids}
 FROM told GROUP BY {columns} HAVING sum(n) >= %(least)s ORDER BY {order} LIMIT %(most)s
 """
+FEW_REPLAYS = 1_000
+"""Up to so many deliveries that were made by replays are looked at first, all of them."""
+
+_EXAMPLES = """
+SELECT d.id, d.event_id, d.type, e.subject, d.source_id, d.destination_id, d.category, d.http_status, d.message,
+    d.tried_at
+FROM webhooks_delivery d JOIN webhooks_event e ON e.id = d.event_id WHERE d.id = ANY(%s)
+"""
+_NAMES = """
+SELECT true, id, slug FROM webhooks_source UNION ALL SELECT false, id, slug FROM webhooks_destination
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One delivery of a group, and what its last try found."""
+
+    id: int
+    event_id: UUID
+    type: str
+    subject: str
+    source: str
+    """Its name, as is the destination's."""
+    destination: str
+    destination_id: int
+    category: str
+    http_status: int | None
+    message: str
+    tried_at: datetime
 
 
 @dataclass(slots=True)
@@ -88,8 +117,8 @@ class Group:
     sources: set[int] = field(default_factory=set)
     destinations: set[int] = field(default_factory=set)
     example_ids: list[int] = field(default_factory=list)
-    examples: list[Delivery] = field(default_factory=list)
-    """The newest, with their event, source and destination."""
+    examples: list[Example] = field(default_factory=list)
+    """The newest."""
     source_names: list[str] = field(default_factory=list)
     destination_names: list[str] = field(default_factory=list)
 
@@ -99,7 +128,7 @@ class Group:
         return self.count - self.waiting - self.replayed
 
     @property
-    def sample(self) -> Delivery:
+    def sample(self) -> Example:
         """The newest of them."""
         return self.examples[0]
 
@@ -130,7 +159,7 @@ def look(by: str, length: timedelta, least: int = 1, most: int | None = None) ->
     """The failures whose last try lies within ``length`` up to now, the largest group first; by time the newest.
 
     ``least``: failures in a group; ``most``: groups, at most ``MOST_GROUPS``.
-    Raises ``KeyError`` for a ``by`` that is none of ``BY``. Four queries, whatever there is.
+    Raises ``KeyError`` for a ``by`` that is none of ``BY``. Three queries, whatever there is.
     """
     now = timezone.now()
     columns = BY[by]
@@ -152,7 +181,9 @@ def look(by: str, length: timedelta, least: int = 1, most: int | None = None) ->
 def _sql(by: str, columns: Sequence[str]) -> str:
     """The query for one way of grouping; nothing of a request stands in it."""
     return _GROUPS.format(
-        again=SENT_AGAIN,
+        replay=Lane.REPLAY.value,
+        few=FEW_REPLAYS,
+        sent_again=SENT_AGAIN,
         columns=", ".join(columns),
         hour="date_bin('1 hour', d.tried_at, 'epoch')" if by == "time" else "NULL",
         parts=", ".join(dict.fromkeys([*columns, "source_id", "destination_id"])),
@@ -164,10 +195,10 @@ def _sql(by: str, columns: Sequence[str]) -> str:
 
 def _group(by: str, columns: Sequence[str], row: Sequence[Any]) -> Group:
     common = dict(zip(columns, row, strict=False))
-    count, waiting, replayed, first, last, sources, destinations, slots, numbers, *ids = row[len(columns) :]
+    count, waiting, replayed, first, last, sources, destinations, slots, *ids = row[len(columns) :]
     group = Group(by, common, first, last, count, waiting, replayed)
-    for slot, number in zip(slots, numbers, strict=True):
-        group.trend[min(max(slot, 0), SLOTS - 1)] += number
+    for letter, number in Counter(slots).items():
+        group.trend[min(max(ord(letter) - ord("A"), 0), SLOTS - 1)] += number
     group.sources.update(sources)
     group.destinations.update(destinations)
     group.example_ids = sorted((one for some in ids for one in some if one is not None), reverse=True)[:EXAMPLES]
@@ -175,17 +206,23 @@ def _group(by: str, columns: Sequence[str], row: Sequence[Any]) -> Group:
 
 
 def _named(found: list[Group]) -> list[Group]:
-    wanted = {number for group in found for number in group.example_ids}
-    rows = Delivery.objects.select_related("event").only(*SHOWN).in_bulk(wanted)
-    # There are few of these, and hundreds of examples: not joined, so that each is made once.
-    sources = Source.objects.only("slug").in_bulk()
-    destinations = Destination.objects.only("slug").in_bulk()
-    for row in rows.values():
-        row.source, row.destination = sources[row.source_id], destinations[row.destination_id]
+    wanted = sorted({number for group in found for number in group.example_ids})
+    names: dict[bool, dict[int, str]] = {True: {}, False: {}}
+    with connection.cursor() as cursor:
+        cursor.execute(_EXAMPLES, [wanted])
+        rows = cursor.fetchall()
+        cursor.execute(_NAMES)
+        for is_source, number, slug in cursor.fetchall():
+            names[is_source][number] = slug
+    sources, destinations = names[True], names[False]
+    examples = {
+        id_: Example(id_, event, type_, subject, sources[source], destinations[destination], destination, *last_try)
+        for id_, event, type_, subject, source, destination, *last_try in rows
+    }
     for group in found:
-        group.examples = [rows[number] for number in group.example_ids if number in rows]
-        group.source_names = sorted(sources[n].slug for n in group.sources if n in sources)
-        group.destination_names = sorted(destinations[n].slug for n in group.destinations if n in destinations)
+        group.examples = [examples[number] for number in group.example_ids if number in examples]
+        group.source_names = sorted(sources[n] for n in group.sources if n in sources)
+        group.destination_names = sorted(destinations[n] for n in group.destinations if n in destinations)
     return [group for group in found if group.examples]
 
 

@@ -19,7 +19,7 @@ from django.db import Error, connection, transaction
 from django.utils import timezone
 
 from webhooks import erasing, search
-from webhooks.eventmodels import EventCount
+from webhooks.eventmodels import DeliveryCount, EventCount
 from webhooks.vocabulary import UNFINISHED
 from wsmon.ids import earliest
 
@@ -28,6 +28,7 @@ logger = structlog.get_logger(__name__)
 MINUTES_KEPT = timedelta(days=8)
 """Charts of 7 days are made of minutes."""
 HOURS_KEPT = timedelta(days=400)
+"""Days, too."""
 REFUSALS_KEPT = timedelta(days=14)
 MOST_REFUSALS = 20_000
 KEYS_KEPT = timedelta(hours=24)
@@ -84,11 +85,10 @@ def drop_events(now: datetime | None = None) -> int:
 def drop_counts(now: datetime | None = None) -> int:
     """Delete counts older than their level is kept; how many."""
     moment = now or timezone.now()
-    return sum(
-        _drop_rows(f"{table}_{level.name.lower()}", "start < %s", [moment - kept])
-        for table in ("webhooks_eventcount", "webhooks_deliverycount")
-        for level, kept in ((EventCount.Level.MINUTE, MINUTES_KEPT), (EventCount.Level.HOUR, HOURS_KEPT))
-    )
+    kept = {"MINUTE": MINUTES_KEPT, "HOUR": HOURS_KEPT, "DAY": HOURS_KEPT}
+    tables = [("webhooks_eventcount", name) for name in EventCount.Level.names]
+    tables += [("webhooks_deliverycount", name) for name in DeliveryCount.Level.names]
+    return sum(_drop_rows(f"{table}_{name.lower()}", "start < %s", [moment - kept[name]]) for table, name in tables)
 
 
 def drop_refusals(now: datetime | None = None) -> int:

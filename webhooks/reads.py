@@ -18,6 +18,7 @@ from monitoring.breakers.machine import Mode
 from monitoring.breakers.reads import BreakerView
 from monitoring.histogram import percentile
 from webhooks import circuits
+from webhooks.counts import BUCKETS, LEVELS, buckets_after
 from webhooks.filters import SENT_AGAIN, Filter
 from webhooks.models import Delivery, Destination, DestinationState, Event, EventCount, Route
 from webhooks.vocabulary import Priority
@@ -96,21 +97,20 @@ def _rate(sums: Sequence[Any]) -> Rate:
 Pair = tuple[int, int]
 """The ids of a source and a destination."""
 
-_SUMS = """
+_SUMS = f"""
 SELECT source_id, destination_id, sum(tries), sum(tries_failed), sum(delivered), sum(failed)
-FROM webhooks_deliverycount WHERE level = %(level)s AND start > %(since)s GROUP BY 1, 2
-"""
-_BINS = """
+FROM webhooks_deliverycount WHERE {BUCKETS} GROUP BY 1, 2
+"""  # noqa: S608  of constants only
+_BINS = f"""
 SELECT source_id, destination_id, place - 1, sum(number)
 FROM webhooks_deliverycount CROSS JOIN unnest(histogram) WITH ORDINALITY AS h(number, place)
-WHERE level = %(level)s AND start > %(since)s AND number > 0 GROUP BY 1, 2, 3
-"""
+WHERE {BUCKETS} AND number > 0 GROUP BY 1, 2, 3
+"""  # noqa: S608  of constants only
 
 
 def rates(period: str) -> dict[Pair, Rate]:
     """By source and destination, over one of ``PERIODS``. Two queries on the counts, none on deliveries."""
-    level = EventCount.Level.MINUTE if period == "1h" else EventCount.Level.HOUR
-    parameters: dict[str, Any] = {"level": level.value, "since": timezone.now() - PERIODS[period]}
+    parameters = buckets_after(timezone.now() - PERIODS[period], LEVELS[period])
     found: dict[Pair, Rate] = {}
     with connection.cursor() as cursor:
         cursor.execute(_SUMS, parameters)

@@ -40,6 +40,8 @@ LONGEST = 200
 DEEPEST = 40
 MOST_TERMS = 10
 """Of one query."""
+FEW = 200
+"""Up to so many events that are found by their tokens are named by their ids."""
 _LARGEST = 262_144
 """Bytes of a body that are looked at."""
 
@@ -84,9 +86,15 @@ def tokens_of(query: str) -> list[int]:
     return _tokens_of(_terms(query))
 
 
-def holding(tokens: Sequence[int]) -> QuerySet[EventTokens, Any]:
-    """The ids of the events that have all these tokens, as a subquery."""
-    return EventTokens.objects.filter(tokens__contains=list(tokens)).values("event_id")
+def holding(tokens: Sequence[int]) -> list[uuid.UUID] | QuerySet[EventTokens, Any]:
+    """The ids of the events that have all these tokens: themselves while they are few, else as a subquery.
+
+    The planner can only guess how often a rare token stands, and prepares for a thousand events (with a second
+    process, even) where there is none. The index knows, in a tenth of a millisecond.
+    """
+    rows = EventTokens.objects.filter(tokens__contains=list(tokens))
+    few = list(rows.values_list("event_id", flat=True)[: FEW + 1])
+    return few if len(few) <= FEW else rows.values("event_id")
 
 
 _CLAIM = """

@@ -142,7 +142,7 @@ SELECT l.level, c.source_id, c.destination_id, date_bin(make_interval(secs => l.
 FROM unnest(%(source)s::bigint[], %(destination)s::bigint[], %(tries)s::int[], %(tries_failed)s::int[],
     %(delivered)s::int[], %(failed)s::int[], %(sum_ms)s::float8[], %(histogram)s::text[])
 AS c(source_id, destination_id, tries, tries_failed, delivered, failed, sum_ms, histogram)
-CROSS JOIN (VALUES (60), (3600)) AS l(level) ORDER BY 1, 2, 3
+CROSS JOIN (VALUES (60), (3600), (86400)) AS l(level) ORDER BY 1, 2, 3
 ON CONFLICT (level, source_id, destination_id, start) DO UPDATE SET
     tries = webhooks_deliverycount.tries + excluded.tries,
     tries_failed = webhooks_deliverycount.tries_failed + excluded.tries_failed,

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
@@ -19,7 +19,6 @@ from webhooks.models import (
     Destination,
     DestinationState,
     Event,
-    EventCount,
     Route,
     Secret,
     Source,
@@ -162,13 +161,21 @@ def make_attempt(delivery: Delivery | None = None, *, ok: bool = False, **fields
 
 
 def count_deliveries(source: Source, destination: Destination, at: datetime | None = None, **fields: Any) -> None:
-    """Rollups of deliveries at a moment, minute and hour: ``delivered=3, failed=1, tries=5, ...``."""
-    at = at or timezone.now()
-    for level in EventCount.Level:
-        start = at.replace(second=0, microsecond=0, **({"minute": 0} if level == EventCount.Level.HOUR else {}))
-        DeliveryCount.objects.create(
-            level=level, source_id=source.id, destination_id=destination.id, start=start, **fields
+    """Count deliveries at a moment, at every level: ``delivered=3, failed=1, tries=5, ...``.
+
+    Of one hour only once; those of one day add up.
+    """
+    seconds = (at or timezone.now()).timestamp()
+    for level in DeliveryCount.Level:
+        start = datetime.fromtimestamp(seconds // level * level, UTC)
+        row, is_new = DeliveryCount.objects.get_or_create(
+            level=level, source_id=source.id, destination_id=destination.id, start=start, defaults=fields
         )
+        if not is_new:
+            assert level == DeliveryCount.Level.DAY
+            assert "histogram" not in fields
+            rows = DeliveryCount.objects.filter(pk=row.pk)
+            rows.update(**{name: getattr(row, name) + number for name, number in fields.items()})
 
 
 def _kept(value: str) -> Mapping[str, Any]:

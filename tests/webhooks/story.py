@@ -143,10 +143,11 @@ def _count(told: Told) -> None:
     start = told.now.replace(second=0, microsecond=0)
     bins = [0] * (bin_of(100.0) + 1)
     bins[bin_of(100.0)] = 8
-    for level in EventCount.Level:
+    for counted in EventCount.Level:
         EventCount.objects.create(
-            level=level, source_id=told.stripe.id, type="x", start=start, events=12, duplicates=2
+            level=counted, source_id=told.stripe.id, type="x", start=start, events=12, duplicates=2
         )
+    for level in DeliveryCount.Level:
         for source, to, bad in ((told.stripe, told.app, 2), (told.stripe, told.ledger, 0)):
             DeliveryCount.objects.create(
                 level=level, source_id=source.id, destination_id=to.id, start=start, tries=8, tries_failed=bad,

@@ -124,13 +124,18 @@ def test_more_than_one_batch_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None
     assert not Delivery.objects.exists()
 
 
-def test_minutes_of_counts_are_kept_for_8_days_and_hours_for_400() -> None:
+def test_minutes_of_counts_are_kept_for_8_days_hours_and_days_for_400() -> None:
     source, destination = make_source(), make_destination()
     for level, days in ((60, 7.99), (60, 8.01), (3600, 8.01), (3600, 399.9), (3600, 400.1)):
         start = NOW - timedelta(days=days)
         EventCount.objects.create(level=level, source_id=source.id, type="a", start=start, events=1)
         DeliveryCount.objects.create(level=level, source_id=source.id, destination_id=destination.id, start=start)
-    assert housekeeping.drop_counts(NOW) == 4
+    for days in (399.9, 400.1):
+        DeliveryCount.objects.create(
+            level=86400, source_id=source.id, destination_id=destination.id, start=NOW - timedelta(days=days)
+        )
+    assert housekeeping.drop_counts(NOW) == 5
+    assert DeliveryCount.objects.filter(level=86400).count() == 1
     assert EventCount.objects.filter(level=60).count() == 1
     assert DeliveryCount.objects.filter(level=3600).count() == 2
 

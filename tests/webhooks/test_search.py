@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from tests.webhooks.factories import JSON_TYPE, make_event, make_source
+from tests.webhooks.factories import JSON_TYPE, make_delivery, make_event, make_source
 from webhooks import search
 from webhooks.filters import Filter
 from webhooks.models import Event, EventTokens
@@ -40,6 +40,29 @@ pytestmark = pytest.mark.django_db
 
 def found(query: str) -> set[Any]:
     return set(Filter(q=query).events().values_list("id", flat=True))
+
+
+@pytest.mark.parametrize("few", [0, 1, 2, 200])
+def test_it_finds_the_same_whether_few_fit_or_many(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "FEW", few)
+    source = make_source()
+    events = [make_event(source, key=f"evt_{n}", body=b'{"hall": "seven"}') for n in range(2)]
+    deliveries = {make_delivery(event).id for event in events}
+    search.index_some()
+    assert found("seven") == {event.id for event in events}
+    assert set(Filter(q="seven").deliveries().values_list("id", flat=True)) == deliveries
+    assert found("evt_1 seven") == {events[1].id}
+    assert found("eight") == set()
+    assert not Filter(q="eight").deliveries().exists()
+
+
+def test_what_nobody_has_takes_no_query_of_deliveries() -> None:
+    make_delivery()
+    search.index_some()
+    rows = Filter(q="nowhere").deliveries()
+    with CaptureQueriesContext(connection) as queries:
+        assert not rows.exists()
+    assert len(queries) == 0
 
 
 class TestFinding:

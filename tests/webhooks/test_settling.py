@@ -73,7 +73,7 @@ class TestOne:
         assert (attempt.dns_ms, attempt.connect_ms, attempt.tls_ms) == (1.0, 2.0, 3.0)
         assert (attempt.first_byte_ms, attempt.total_ms, attempt.http_status) == (9.0, 12.0, 200)
         assert sealing.unseal_exchange(bytes(attempt.sealed or b"")) == GOOD.exchanged
-        assert counts(60) == counts(3600) == (1, 0, 1, 0)
+        assert counts(60) == counts(3600) == counts(86400) == (1, 0, 1, 0)
         assert state(app).succeeded_at
         assert state(app).failing_since is None
 
@@ -121,7 +121,7 @@ class TestMany:
         random.Random(1).shuffle(found)
         settling.settle([tried(one, (GOOD, BAD, NOBODY)[number % 3]) for number, one in enumerate(found)])
         assert Attempt.objects.count() == 60
-        assert counts() == counts(3600) == (60, 40, 20, 0)
+        assert counts() == counts(3600) == counts(86400) == (60, 40, 20, 0)
         statuses = list(Delivery.objects.values_list("status", flat=True))
         assert (statuses.count("delivered"), statuses.count("retrying")) == (20, 40)
         assert DeliveryCount.objects.filter(level=60).values("destination_id").distinct().count() == len(apps)

@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from monitoring.templatetags.wsmon_breakers import countdown
 from monitoring.templatetags.wsmon_ui import clock, clock_seconds, icon, ms_number, period_words
 from webhooks.eventmodels import Delivery
+from webhooks.failures import Example
 from webhooks.templatetags.webhooks_ui import clean, delivery_status, short, trend
 from webhooks.views.failures import GroupView
 from webhooks.views.lists import Row
@@ -99,9 +100,9 @@ def failure_group(view: GroupView, period: str, may_replay: bool) -> SafeString:
     )
 
 
-def _example(id_: str, one: Delivery) -> str:
-    subject = f' <span class="ink3">{escape(short(one.event.subject))}</span>' if one.event.subject else ""
-    address = f"{event_url(one.event_id)}#to-{escape(one.destination.slug)}"
+def _example(id_: str, one: Example) -> str:
+    subject = f' <span class="ink3">{escape(short(one.subject))}</span>' if one.subject else ""
+    address = f"{event_url(one.event_id)}#to-{escape(one.destination)}"
     return f'<a class="mono" id="{id_}-{one.id}" href="{address}">{escape(one.type)}{subject}</a>'
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import urlencode
 
@@ -67,7 +68,7 @@ class Params:
         return reverse("failures") + (f"?{urlencode(query)}" if query else "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GroupView:
     """A group as the page shows it."""
 
@@ -92,22 +93,23 @@ class GroupView:
     @property
     def replay_query(self) -> str:
         """For the address that asks before all of it is replayed."""
-        return urlencode({"all": "1", **self._told(), "back": reverse("failures")})
+        return f"all=1&{self._query}&{_back()}"
 
-    def _told(self) -> dict[str, str]:
+    @cached_property
+    def _query(self) -> str:
         """The filter; as a time ago where it is one, so that the address stays the same from look to look."""
-        told = self.wanted.params()
-        if self.wanted.tried_since == self.since:
+        wanted = self.wanted
+        told = wanted.params()
+        if wanted.tried_since == self.since:
             told["tried_since"] = self.period
-        return told
+        if not self.group.failed and self.group.waiting:
+            told["status"] = DeliveryStatus.RETRYING
+        return urlencode(told)
 
     @property
     def list_url(self) -> str:
         """The list of its deliveries: the failed ones, or those that wait when none failed."""
-        told = self._told()
-        if not self.group.failed:
-            told["status"] = DeliveryStatus.RETRYING if self.group.waiting else DeliveryStatus.FAILED
-        return f"{reverse('webhooks')}?{urlencode(told)}"
+        return f"{_list_address()}?{self._query}"
 
     @property
     def title(self) -> str:
@@ -115,10 +117,10 @@ class GroupView:
         group, row = self.group, self.group.sample
         answer = str(row.http_status or row.category.removesuffix("_ERROR").replace("_", " ").lower())
         return {
-            "error": f"{answer} at {row.destination.slug}",
-            "response": f"{answer} at {row.destination.slug}",
-            "service": f"from {row.source.slug}",
-            "destination": f"at {row.destination.slug}",
+            "error": f"{answer} at {row.destination}",
+            "response": f"{answer} at {row.destination}",
+            "service": f"from {row.source}",
+            "destination": f"at {row.destination}",
             "error_type": _names(group.destination_names),
             "time": f"from {clock_text(group.common['hour'])}" if "hour" in group.common else "",
         }[group.by]
@@ -138,7 +140,7 @@ class GroupView:
     def advice(self) -> str:
         """What to do, by its newest failure."""
         group, row = self.group, self.group.sample
-        at = row.destination.slug if len(group.destinations) == 1 else "the destination"
+        at = row.destination if len(group.destinations) == 1 else "the destination"
         hold = self.standing.hold if self.standing and len(group.destinations) == 1 else ""
         return advice(
             at, row.category, row.http_status, failed=group.failed, waiting=group.waiting, hold=hold
@@ -180,6 +182,17 @@ class GroupView:
         if self.is_capped:
             return f"Replay all{to}…"  # how many is asked for then
         return f"Replay {'it' if self.group.failed == 1 else f'all {self.group.failed:,}'}{to}…"
+
+
+# Looking for an address by its name takes longer than the rest of a line, and a page has two dozen.
+@cache
+def _list_address() -> str:
+    return reverse("webhooks")
+
+
+@cache
+def _back() -> str:
+    return urlencode({"back": reverse("failures")})
 
 
 def _names(names: Sequence[str]) -> str:
