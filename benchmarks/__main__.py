@@ -7,7 +7,7 @@ import importlib
 import subprocess
 import sys
 
-NAMES = ("probes", "lateness", "pages", "viewers", "breakers", "webhooks", "deliveries", "events", "start")
+NAMES = ("probes", "lateness", "pages", "viewers", "breakers", "webhooks", "deliveries", "events", "alerts", "start")
 
 
 def main() -> int:

@@ -32,7 +32,7 @@ PERIOD = 240.0
 # vendor, from second, to second, behaviour; in between all is well.
 SCRIPT: Sequence[Scene] = (
     ("stripe", 10, 70, Behaviour.SLOW),
-    ("resend", 14, 75, Behaviour.FAIL),
+    ("resend", 14, 110, Behaviour.FAIL),
     ("twilio", 18, 95, Behaviour.REFUSE),
     ("google", 35, 80, Behaviour.LIMIT),
     ("status", 12, 75, Behaviour.FAIL),
@@ -48,10 +48,19 @@ SCRIPT: Sequence[Scene] = (
 )
 
 
-def behaviour(script: Sequence[Scene], vendor: str, seconds: float) -> Behaviour:
-    """How ``vendor`` behaves ``seconds`` after the start."""
+NOBODY: Sequence[Scene] = ()
+"""Everybody behaves well until told otherwise."""
+
+
+def scene(script: Sequence[Scene], vendor: str, seconds: float) -> tuple[Behaviour, float]:
+    """How ``vendor`` behaves ``seconds`` after the start, and for how long it has; 0 s when it behaves well."""
     at = seconds % PERIOD
     for name, begins, ends, how in script:
         if name == vendor and begins <= at < ends:
-            return how
-    return Behaviour.WELL
+            return how, at - begins
+    return Behaviour.WELL, 0.0
+
+
+def behaviour(script: Sequence[Scene], vendor: str, seconds: float) -> Behaviour:
+    """How ``vendor`` behaves ``seconds`` after the start."""
+    return scene(script, vendor, seconds)[0]

@@ -2,7 +2,8 @@
 
 ``start()`` returns a :class:`Demo`. ``demo.set("stripe", "fail")`` takes a vendor out of the script,
 ``demo.set("stripe", None)`` gives it back; ``POST /control`` with ``{"vendor", "behaviour"}`` does the
-same, ``GET /control`` tells how everybody behaves.
+same, ``GET /control`` tells how everybody behaves; ``{"critical_day": true}`` plays a Saturday (false: a usual day,
+null: as the calendar has it). ``/inbox/`` shows what wsmon told, and has a switch for each of these.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import json
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from demo.script import SCRIPT, Behaviour, Scene, behaviour
+from demo import news
+from demo.inbox import Inbox
+from demo.script import SCRIPT, Behaviour, Scene, scene
 from demo.shapes import SHAPES, Reply, Request, Shape
 
 HANG_SECONDS = 30.0
@@ -40,7 +43,12 @@ class Demo:
 
     def __init__(self, port: int = 0, script: Sequence[Scene] = SCRIPT) -> None:
         self._script = script
-        self._told: dict[str, Behaviour] = {}
+        self._told: dict[str, tuple[Behaviour, float]] = {}
+        self.inbox = Inbox()
+        self.wsmon = ""
+        """The address of wsmon, for links."""
+        self.switch_day: Callable[[bool | None], None] | None = None
+        """What switches a critical day on and off."""
         self._began = time.monotonic()
         self._stopping = threading.Event()
         self._server = _Server(("127.0.0.1", port), self)
@@ -59,8 +67,12 @@ class Demo:
 
     def behaviour(self, vendor: str) -> Behaviour:
         """How a vendor behaves just now: as told, else as scripted."""
-        told = self._told.get(vendor)
-        return told or behaviour(self._script, vendor, time.monotonic() - self._began)
+        return self.lasting(vendor)[0]
+
+    def lasting(self, vendor: str) -> tuple[Behaviour, float]:
+        """The same, and for how many seconds already."""
+        told, now = self._told.get(vendor), time.monotonic()
+        return (told[0], now - told[1]) if told else scene(self._script, vendor, now - self._began)
 
     def set(self, vendor: str, how: Behaviour | str | None) -> None:
         """Tell a vendor how to behave from now on; ``None`` hands it back to the script.
@@ -72,7 +84,7 @@ class Demo:
         if how is None:
             self._told.pop(vendor, None)
         else:
-            self._told[vendor] = Behaviour(how)
+            self._told[vendor] = Behaviour(how), time.monotonic()
 
     def behaviours(self) -> dict[str, Behaviour]:
         """How everybody behaves just now."""
@@ -93,6 +105,10 @@ class Demo:
         """The variables that point wsmon at the stand-ins, with made-up credentials."""
         return {
             "WSMON_ALLOW_PRIVATE_TARGETS": "127.0.0.0/8",
+            "WSMON_CONTROL_TARGETS": f"127.0.0.1:{self.port}",
+            "DEMO_CHAT_URL": f"json://127.0.0.1:{self.port}/inbox/chat",
+            "DEMO_PHONE_URL": f"json://127.0.0.1:{self.port}/inbox/phone",
+            **news.variables(self.url),
             "STRIPE_API_BASE": f"{self.url}/stripe",
             "STRIPE_SECRET_KEY": "sk_test_demo51HvKq0000000000",
             "RESEND_API_BASE": f"{self.url}/resend",
@@ -165,6 +181,10 @@ class _Handler(BaseHTTPRequestHandler):
             path, query = urlsplit(self.path)[2:4]
             if path == "/control":
                 return self._send(self._control(body))
+            if path == "/" or path.startswith("/inbox"):
+                return self._send(self._inbox(path, body))
+            if path.startswith("/news/"):
+                return self._send(self._news(path.split("/")[2]))
             _, vendor, *rest = [*path.split("/", 2), ""]
             shape = SHAPES.get(vendor)
             if shape is None:
@@ -201,11 +221,33 @@ class _Handler(BaseHTTPRequestHandler):
         demo = self.server.demo
         if self.command == "POST":
             try:
-                wish = json.loads(body)
-                demo.set(wish["vendor"], wish.get("behaviour"))
+                form = self.headers.get_content_type() == "application/x-www-form-urlencoded"
+                self._grant(dict(parse_qsl(body.decode(), keep_blank_values=True)) if form else json.loads(body))
             except (ValueError, LookupError, TypeError, AttributeError):
                 return Reply(422, {"message": "give a vendor and a behaviour", "behaviours": list(Behaviour)})
+            if form:
+                return Reply(303, "", {"Location": "/inbox/"})
         return Reply(200, {"behaviours": demo.behaviours()})
+
+    def _grant(self, wish: Mapping[str, Any]) -> None:
+        demo = self.server.demo
+        if "critical_day" not in wish:
+            return demo.set(wish["vendor"], wish.get("behaviour") or None)
+        day = {"on": True, "off": False, "": None}.get(wish["critical_day"], wish["critical_day"])
+        if demo.switch_day is None or not (day is None or isinstance(day, bool)):
+            raise ValueError("no such day")
+        return demo.switch_day(day)
+
+    def _inbox(self, path: str, body: bytes) -> Reply:
+        demo = self.server.demo
+        if self.command == "POST":
+            return demo.inbox.take(path.removeprefix("/inbox/"), body)
+        return demo.inbox.as_json() if path == "/inbox.json" else demo.inbox.page(demo.behaviours(), demo.wsmon)
+
+    def _news(self, provider: str) -> Reply:
+        if provider not in news.PAGES:
+            return Reply(404, {"message": "no such page"})
+        return news.page(provider, *self.server.demo.lasting(news.PAGES[provider]))
 
     def _send(self, reply: Reply) -> None:
         """Head and body in one write: two would wait for each other's acknowledgement."""

@@ -22,7 +22,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from monitoring import actions, changes
+from monitoring import actions, changes, renaming
 from monitoring.forms import (
     SERVICE_COLUMNS,
     CheckForm,
@@ -241,7 +241,9 @@ class ServiceAdmin(SuperusersConfigure, KeepsRows, _ServiceAdmin):
         if obj._state.adding:
             obj.save()
         else:
+            old = Service.objects.values_list("slug", flat=True).get(pk=obj.pk)
             obj.save(update_fields=[*SERVICE_COLUMNS, "archived_at"])  # workers write the rest
+            renaming.follow(obj, old)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Save checks and credentials, with the rows a check needs."""
@@ -378,3 +380,10 @@ def _what_changed(formset: Any) -> dict[str, Any]:
         "removed": [str(one) for one in formset.deleted_objects],
     }
     return {key: value for key, value in found.items() if value}
+
+
+# Parts of this room that have things to configure register them; they use what stands above.
+import monitoring.alertrules.admin  # noqa: E402
+import monitoring.critical.admin  # noqa: E402
+import monitoring.escalation.admin  # noqa: E402
+import monitoring.notifications.admin  # noqa: E402, F401

@@ -12,7 +12,7 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from django.db import connection, transaction
 
 import providers
 from monitoring.breakers.judging import NOT_A_CALL
+from monitoring.critical import effects
 from monitoring.models import CheckState, Process
 from monitoring.variables import CREDENTIALS
 from monitoring.verdict import Policy
 from providers.base import HeartbeatFacts
+from wsmon.vocabulary import Status
 
 LEASE_MARGIN = 10.0
 """Seconds a lease lasts beyond the check's due time and its timeout."""
@@ -36,7 +38,9 @@ HORIZON = 1.0
 # `next_due_at` far in the future means that the clock went back: the check is due. The same goes for
 # a lease longer than any lease can be.
 _FREE = "(s.lease_until IS NULL OR s.lease_until < now() OR s.lease_until > now() + interval '10 minutes')"
-_LATEST = "now() + make_interval(secs => c.interval * 2 + 60)"
+# On a critical day checks of services that matter less come later than their interval (critical/effects.py).
+_LATEST = """now() + make_interval(secs => 60 + c.interval * 2
+    * greatest((SELECT spare FROM monitoring_posture WHERE service_id IS NULL), 1))"""
 
 _LANE = "CASE WHEN v.provider = ANY(%(generic)s) THEN 'service:' || v.id ELSE v.provider END"
 
@@ -93,11 +97,16 @@ FROM locked
 JOIN monitoring_configuration c ON c.id = locked.check_id
 JOIN monitoring_service v ON v.id = c.service_id
 LEFT JOIN monitoring_heartbeat h ON h.check_id = c.id
+LEFT JOIN monitoring_posture g ON g.service_id IS NULL
+LEFT JOIN monitoring_posture p ON p.service_id = v.id
 WHERE s.check_id = locked.check_id
 RETURNING s.check_id, s.lease_token, locked.lane, c.service_id, v.slug, v.provider, c.kind, c.name,
     c.interval, c.timeout, c.degraded_over, c.confirm_down, c.confirm_up, c.options::text,
     {CREDENTIALS}, now(), s.next_due_at,
-    h.created_at, h.last_success_at, h.last_start_at, h.last_fail_at
+    h.created_at, h.last_success_at, h.last_start_at, h.last_fail_at,
+    v.criticality, s.status, coalesce(p.critical, g.critical, false), coalesce(p.emergency, g.emergency),
+    coalesce(p.interval, g.interval), coalesce(p.spare, g.spare), coalesce(p.timeout, g.timeout),
+    coalesce(p.confirm, g.confirm)
 """  # noqa: S608  made of constants; values are parameters
 
 
@@ -115,6 +124,7 @@ class Claim:
     name: str
     interval: float
     timeout: float
+    """Both as they are in force now, as is the policy: on critical days they are stricter."""
     policy: Policy
     options: str
     """The kind's options as JSON text, references unresolved."""
@@ -207,6 +217,10 @@ def _alive(process: Process) -> bool:
 def _claim(row: tuple[Any, ...]) -> Claim:
     check_id, token, lane, service_id, service, provider, kind, name, interval, timeout = row[:10]
     degraded_over, confirm_down, confirm_up, options, credentials, claimed_at, due_at = row[10:17]
+    values = effects.Values(interval, timeout, confirm_down, degraded_over)
+    if row[23]:
+        values = _strict(values, kind, row[21:])
+    policy = Policy.of(values.confirm_down, confirm_up, degraded_over)
     return Claim(
         check_id=check_id,
         token=token,
@@ -216,12 +230,19 @@ def _claim(row: tuple[Any, ...]) -> Claim:
         provider=provider,
         kind=kind,
         name=name,
-        interval=interval,
-        timeout=timeout,
-        policy=Policy.of(confirm_down, confirm_up, degraded_over),
+        interval=values.interval,
+        timeout=values.timeout,
+        policy=replace(policy, hurried=True) if values.hurried else policy,
         options=options,
         credentials=credentials,
         claimed_at=claimed_at,
         due_at=due_at,
         heartbeat=HeartbeatFacts(*row[17:21]) if row[17] else None,
     )
+
+
+def _strict(usual: effects.Values, kind: str, row: tuple[Any, ...]) -> effects.Values:
+    """The values on a critical day or in an emergency."""
+    criticality, status, critical, emergency, interval, spare, timeout, confirm = row
+    strict = effects.Strictness(effects.Factors(interval, spare, timeout, confirm), critical, emergency)
+    return effects.effective(usual, strict, criticality, kind, status == Status.HEALTHY)

@@ -8,6 +8,8 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from monitoring import nav, overview, selfwatch
+from monitoring.critical import reads as critical
+from monitoring.critical.reads import Banner
 from wsmon import __version__
 
 THEMES = (("system", "System"), ("light", "Light"), ("dark", "Dark"))
@@ -51,6 +53,11 @@ class Page:
     def selfwatch(self) -> selfwatch.SelfWatch:
         """How wsmon itself is doing."""
         return selfwatch.look()
+
+    @property
+    def critical(self) -> Banner | None:
+        """What is in force today, for the banner."""
+        return critical.banner()
 
     @property
     def problem(self) -> str | None:

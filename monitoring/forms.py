@@ -296,7 +296,7 @@ class SecretForm(_AnyForm):
             else:
                 self._encrypt(value)
         elif reference:
-            wrong = read_reference(reference, stored=False) or self.flaw(secrets.resolve(reference))
+            wrong = self.judge_reference(reference)
             if wrong:
                 self.add_error("reference", wrong)
             else:
@@ -304,6 +304,10 @@ class SecretForm(_AnyForm):
         elif self.instance.encrypted is None and "value" in cleaned and "reference" in cleaned:
             self.add_error("reference", "Give a reference or a value.")
         return cleaned
+
+    def judge_reference(self, reference: str) -> str | None:
+        """What is wrong with a reference, or with what it leads to."""
+        return read_reference(reference, stored=False) or self.flaw(secrets.resolve(reference))
 
     def flaw(self, value: str) -> str | None:  # noqa: ARG002
         """What is wrong with a secret, for those who know."""

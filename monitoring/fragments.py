@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from django.template.loader import render_to_string
 
 from monitoring import alerts, nav, overview, panels, selfwatch
+from monitoring.critical import reads as critical
 from monitoring.models import Alert, Circuit
 from monitoring.overview import Overall, ServiceView
 from wsmon.vocabulary import Criticality, Status
@@ -73,7 +74,7 @@ def regular() -> dict[str, str]:
     seen = selfwatch.look()
     return _summary(overview.overall()) | {
         "self": render_to_string("monitoring/_self.html", {"seen": seen}),
-        "banner": render_to_string("_shared/banner.html", {"problem": seen.problem}),
+        "banner": render_to_string("_shared/banner.html", {"problem": seen.problem, "critical": critical.banner()}),
     }
 
 
@@ -84,7 +85,7 @@ def alerts_context(found: list[Alert]) -> dict[str, object]:
 
 def _summary(overall: Overall) -> dict[str, str]:
     return {
-        "alerts": render_to_string("monitoring/_alerts.html", alerts_context(alerts.open_alerts())),
+        "alerts": render_to_string("monitoring/_alerts.html", alerts_context(alerts.pressing())),
         "overall": render_to_string("_shared/overall.html", {"overall": overall}),
         "answers": render_to_string("monitoring/_answers.html", {"answers": panels.answers(overall)}),
         "changes": render_to_string("monitoring/_last_hour.html", {"changes": panels.last_hour()}),

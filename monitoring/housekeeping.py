@@ -28,6 +28,7 @@ from monitoring.models import (
     Rollup,
     StateChange,
 )
+from monitoring.notifications import settling
 
 logger = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ def run() -> None:
         drop_old_rollups,
         drop_old_changes,
         drop_old_alerts,
+        drop_old_messages,
         drop_old_breaker_counts,
         forget_processes,
         summaries.refresh_due,
@@ -129,6 +131,11 @@ def sweep_breakers() -> int:
     present = Guarded.objects.filter(archived_at=None).order_by().values("id")
     ids = Breaker.objects.filter(over, service__in=present).values_list("service_id", flat=True)
     return sum(store.sweep(service_id) is not None for service_id in ids)
+
+
+def drop_old_messages() -> int:
+    """Messages go when the alerts do that they told of."""
+    return settling.forget(CHANGE_DAYS)
 
 
 def drop_old_breaker_counts() -> int:

@@ -14,7 +14,17 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from monitoring.alertmodels import Alert
+from monitoring.alertmodels import (
+    AckLink,
+    Alert,
+    AlertThresholds,
+    Channel,
+    Escalation,
+    Notification,
+    PushKey,
+    PushSubscription,
+    Rotation,
+)
 from monitoring.breakermodels import (
     Breaker,
     BreakerMinute,
@@ -24,28 +34,59 @@ from monitoring.breakermodels import (
     Guarded,
     RecoveryFactor,
 )
+from monitoring.criticalmodels import (
+    CalendarFeed,
+    CriticalOverride,
+    CriticalRule,
+    DeployPass,
+    DeployRequest,
+    Emergency,
+    Forecast,
+    Posture,
+)
+from monitoring.incidentmodels import ControlTarget, Incident, IncidentEntry, VendorStatus
 from wsmon.vocabulary import Category, Criticality, Outcome, Status
 
 __all__ = [
+    "AckLink",
     "Alert",
+    "AlertThresholds",
     "Breaker",
     "BreakerMinute",
     "BreakerSlot",
     "BreakerTransition",
+    "CalendarFeed",
+    "Channel",
     "Check",
     "CheckState",
     "Circuit",
+    "ControlTarget",
     "Credential",
+    "CriticalOverride",
+    "CriticalRule",
+    "DeployPass",
+    "DeployRequest",
+    "Emergency",
+    "Escalation",
+    "Forecast",
     "Guarded",
     "Heartbeat",
+    "Incident",
+    "IncidentEntry",
     "MaintenanceWindow",
+    "Notification",
+    "Posture",
     "ProbeResult",
     "Process",
+    "PushKey",
+    "PushSubscription",
     "RecoveryFactor",
     "Rollup",
+    "Rotation",
     "Service",
     "ServiceSummary",
     "StateChange",
+    "VendorStatus",
 ]
 
 STATUSES = [(word.value, word.value.replace("_", " ")) for word in Status]

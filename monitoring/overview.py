@@ -20,6 +20,7 @@ from monitoring.advice import HELD, advice
 from monitoring.breakers import glance
 from monitoring.breakers.glance import Glance
 from monitoring.history import Strip
+from monitoring.incidents import reads as incidents
 from monitoring.models import CheckState, MaintenanceWindow, Service, ServiceSummary
 from monitoring.periods import PERIODS, SLOTS, Period
 from monitoring.statuses import is_paused
@@ -122,6 +123,8 @@ class ServiceView:
     advice: str
     breaker: Glance | None = None
     """Its breaker, while that is not closed."""
+    incident: incidents.Glance | None = None
+    """Its incident, while one is open."""
 
     @property
     def response_ms(self) -> float | None:
@@ -214,13 +217,18 @@ def views(service_ids: Sequence[int], period: str = "24h", *, past: bool = True)
     summaries = _pasts(services, period) if past else {}
     # Judged once, not once per service: following a recurrence is dear.
     windows = maintenance.in_force(maintenance.relevant(now), now)
-    breakers = glance.of(services)
+    breakers, open_ = glance.of(services), incidents.glance(services)
     found = [
         _view(services[key], checks[key], summaries.get(key), PERIODS[period], windows, now)
         for key in service_ids
         if key in services
     ]
-    return [replace(one, breaker=breakers[one.id]) if one.id in breakers else one for one in found]
+    return [
+        replace(one, breaker=breakers.get(one.id), incident=open_.get(one.id))
+        if one.id in breakers or one.id in open_
+        else one
+        for one in found
+    ]
 
 
 def _pasts(service_ids: Iterable[int], period: str) -> dict[int, _Past]:

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Aggregate, FloatField, QuerySet
+from django.db.models import Aggregate, Exists, FloatField, OuterRef, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
 
 from monitoring import maintenance
-from monitoring.models import CheckState, Service, StateChange
+from monitoring.incidentmodels import Verdict
+from monitoring.models import CheckState, Incident, Service, StateChange
 from monitoring.overview import UNHEALTHY, Overall
 from wsmon.vocabulary import Status
 
@@ -140,12 +141,13 @@ def _measured() -> QuerySet[CheckState]:
 
 
 def _sides() -> tuple[Named, Named]:
-    """Services whose trouble is ours, and those whose trouble is theirs; longest first."""
-    rows = Service.objects.filter(archived_at=None, status__in=UNHEALTHY).order_by("status_since")
+    """Services whose trouble is ours, by their incident's verdict too, and those whose is theirs; longest first."""
+    judged = Incident.objects.filter(service=OuterRef("pk"), closed_at=None, verdict=Verdict.OURS)
+    rows = Service.objects.filter(archived_at=None, status__in=UNHEALTHY).annotate(is_ours=Exists(judged))
     ours: list[str] = []
     theirs: list[str] = []
-    for service in rows.only("slug", "name", "status"):
-        (ours if service.status == Status.ERROR else theirs).append(service.label)
+    for service in rows.order_by("status_since").only("slug", "name", "status"):
+        (ours if service.status == Status.ERROR or service.is_ours else theirs).append(service.label)
     return Named(len(ours), ours[:NAMES_SHOWN]), Named(len(theirs), theirs[:NAMES_SHOWN])
 
 

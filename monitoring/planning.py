@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from monitoring import actions, changes
+from monitoring import actions, changes, renaming
 from monitoring.literals import mask
 from monitoring.models import Check, Credential, Service
 from monitoring.schema import STORED, CheckSpec, ServiceSpec
@@ -104,12 +104,14 @@ class Planner:
         if aside:
             changes.move_aside_service(aside)
         service = row if row is not None else Service()
+        old = service.slug
         service.slug, service.provider, service.name = spec.slug, spec.provider, spec.name
         service.criticality, service.breaker, service.archived_at = spec.criticality, dict(spec.breaker), None
         if row is None:
             service.save()
         else:
             service.save(update_fields=["slug", *_SERVICE_FIELDS, "breaker", "archived_at"])
+            renaming.follow(service, old)
         self.rows[spec.slug] = service
         self.touched_services.add(service.id)
         self.touched_checks |= {check.id for check in service.checks.filter(archived_at=None)}

@@ -270,7 +270,8 @@ def default_timeout(kind: Kind, interval: float) -> float:
 
 def variables(provider: Provider) -> list[str]:
     """The names that ``credentials`` may set, in the provider's order."""
-    return [variable.name for variable in provider.variables] + list(provider.base_urls)
+    bases = [name for name in (*provider.base_urls, provider.status_base) if name]
+    return [variable.name for variable in provider.variables] + bases
 
 
 def read_reference(value: Any, *, stored: bool = True) -> str | None:

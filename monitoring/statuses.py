@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
+from django.db import connection
 from django.db.models import Q
 from django.utils import timezone
 
+from monitoring import checkstates
+from monitoring.incidents import store as incidents
 from monitoring.models import Breaker, CheckState, Service, StateChange
 from monitoring.verdict import CheckVerdict, ServiceVerdict, service_status
 from wsmon.vocabulary import Status
@@ -16,6 +19,8 @@ from wsmon.vocabulary import Status
 
 def settle_services(changed: Mapping[int, datetime]) -> list[StateChange]:
     """Recompute the status of services (id -> time of the change) inside the caller's transaction.
+
+    Their incidents open, change and close along with it.
 
     The service's row is locked first, so of two workers that change two of its checks the second sees
     the first one's change.
@@ -26,14 +31,16 @@ def settle_services(changed: Mapping[int, datetime]) -> list[StateChange]:
     services = Service.objects.select_for_update(no_key=True).filter(id__in=changed).order_by("id")
     known = {service.id: service for service in services}
     verdicts: dict[int, list[CheckVerdict]] = {service_id: [] for service_id in known}
-    for state in _states(list(known)):
+    for state in checkstates.of_services(known):
         verdicts[state.check_ref.service_id].append(_verdict(state))
     open_ = _open_breakers(list(known))
     found = []
     for service_id, service in known.items():
         verdict = service_status(verdicts[service_id], open_.get(service_id, ""))
-        change = _settle(service, verdict, changed[service_id])
-        found += [change] if change else []
+        if verdict.status != service.status:
+            found.append(_changed(service, verdict, changed[service_id]))
+    _write(found)
+    incidents.follow(changed)
     return found
 
 
@@ -54,15 +61,6 @@ def is_paused(check: Pausable, now: datetime | None = None) -> bool:
     return check.paused_until is None or check.paused_until > (now or timezone.now())
 
 
-def _states(service_ids: list[int]) -> list[CheckState]:
-    return list(
-        CheckState.objects.select_related("check_ref")
-        .filter(check_ref__service__in=service_ids)
-        .filter(Q(check_ref__archived_at=None))
-        .order_by("check_ref_id")
-    )
-
-
 def _open_breakers(service_ids: list[int]) -> dict[int, str]:
     """Those of the services whose breaker lets no call through, and why, in words."""
     rows = Breaker.objects.filter(service__in=service_ids).exclude(forced="CLOSED")
@@ -78,12 +76,24 @@ def _verdict(state: CheckState) -> CheckVerdict:
     return CheckVerdict(status, state.check_ref.name, state.message, state.category)
 
 
-def _settle(service: Service, verdict: ServiceVerdict, at: datetime) -> StateChange | None:
-    if verdict.status == service.status:
-        return None
-    old = service.status
-    service.status, service.status_since, service.reason = verdict.status, at, verdict.reason
-    service.save(update_fields=["status", "status_since", "reason"])
-    return StateChange.objects.create(
-        at=at, service=service, old=old, new=verdict.status, category=verdict.category, reason=verdict.reason
-    )
+def _changed(service: Service, verdict: ServiceVerdict, at: datetime) -> StateChange:
+    old, new = service.status, verdict.status.value
+    service.status, service.status_since, service.reason = new, at, verdict.reason
+    return StateChange(at=at, service=service, old=old, new=new, category=verdict.category, reason=verdict.reason)
+
+
+_WRITE = """
+UPDATE monitoring_service s SET status = n.status, status_since = n.at, reason = n.reason
+FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::text[]) AS n(id, status, at, reason) WHERE s.id = n.id
+"""
+
+
+def _write(changes: list[StateChange]) -> None:
+    """Two statements, however many there are."""
+    if not changes:
+        return
+    services = [change.service for change in changes]
+    columns = [[getattr(one, name) for one in services] for name in ("id", "status", "status_since", "reason")]
+    with connection.cursor() as cursor:
+        cursor.execute(_WRITE, columns)
+    StateChange.objects.bulk_create(changes)

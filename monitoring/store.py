@@ -30,7 +30,7 @@ SPARKLINE = 30
 """How many response times a check keeps for its sparkline."""
 
 CONFIRM_SOON = 1.0
-"""Seconds until a check that has no status yet and failed is probed again."""
+"""Seconds until a check is probed again that failed and has no status yet, or is to be confirmed in a hurry."""
 
 LARGEST_HTTP_STATUS = 999
 """RFC 9110, section 15: three digits. What a target sends beyond is not kept."""
@@ -103,7 +103,7 @@ def _decide(one: Finished, status: Status, recent: list[str]) -> Decided:
     if one.outcome is None:
         return Decided(one, status, Status.NOT_CONFIGURED, soon=False)
     new = judge(status, remember(recent, one.outcome.outcome), one.policy)
-    return Decided(one, status, new, soon=unconfirmed(new, one.outcome.outcome))
+    return Decided(one, status, new, soon=unconfirmed(new, one.outcome.outcome, one.policy))
 
 
 _PARSE = """

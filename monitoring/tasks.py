@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from monitoring import housekeeping, prober
+from monitoring import alerting, housekeeping, prober
 
 
 @shared_task(ignore_result=True)
 def tick() -> None:
     """Each second: probe what is due."""
     prober.prober().tick()
+
+
+@shared_task(ignore_result=True)
+def alert() -> None:
+    """Each second: what is in force, incidents, escalations, messages."""
+    alerting.tick()
+
+
+@shared_task(ignore_result=True)
+def look() -> None:
+    """Every few seconds: what should alert somebody."""
+    alerting.look()
+
+
+@shared_task(ignore_result=True)
+def ask() -> None:
+    """Each minute, over the network: vendors' pages, calendars, the dead man's switch."""
+    alerting.ask()
 
 
 @shared_task(ignore_result=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from django.urls import path, register_converter
+from django.urls import include, path, register_converter
 from django.urls.converters import StringConverter
 
-from monitoring.views import actions, breakers, overview, service
+from monitoring.views import actions, breakers, critical, incidentacts, incidents, overview, service
 
 
 class NameConverter(StringConverter):
@@ -17,12 +17,21 @@ class NameConverter(StringConverter):
 register_converter(NameConverter, "guarded")
 
 urlpatterns = [
+    path("", include("monitoring.notifications.urls")),
     path("", overview.overview, name="overview"),
     path("wall/", overview.wall, name="wall"),
     path("changes/", overview.changes, name="changes"),
+    path("incidents/", incidents.incidents, name="incidents"),
+    path("incidents/sla/", incidents.statement, name="incident-sla"),
+    path("incidents/sla.csv", incidents.statement_csv, name="incident-sla-csv"),
+    path("incidents/<int:number>/", incidents.incident, name="incident"),
+    path("incidents/<int:number>/export.md", incidents.markdown, name="incident-export"),
+    path("incidents/<int:number>/<slug:verb>/", incidentacts.act, name="incident-act"),
     path("breakers/", breakers.breakers, name="breakers"),
     path("breakers/transitions/", breakers.transitions, name="breaker-transitions"),
     path("breakers/<guarded:slug>/<slug:action>/", breakers.act, name="breaker-act"),
+    path("critical-days/", critical.critical_days, name="critical-days"),
+    path("critical-days/<slug:action>/", critical.act, name="critical-day-act"),
     path("services/<slug:slug>/", service.service, name="service"),
     path("services/<slug:slug>/live/", service.live, name="service-live"),
     path("services/<slug:slug>/series.json", service.series, name="service-series"),

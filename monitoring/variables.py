@@ -65,7 +65,7 @@ def _resolve(slug: str, credentials: str, era: int) -> dict[str, str]:
 
 def _values(provider: Provider, own: dict[str, tuple[str, str | None]]) -> Iterator[tuple[str, str]]:
     names = [(variable.name, variable.aliases) for variable in provider.variables]
-    names += [(name, ()) for name in provider.base_urls]
+    names += [(name, ()) for name in (*provider.base_urls, provider.status_base) if name]
     for name, aliases in names:
         value = _own(*own[name]) if name in own else _from_environment(name, aliases)
         if value:

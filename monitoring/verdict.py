@@ -25,6 +25,8 @@ class Policy:
     confirm_down: int = 2
     confirm_up: int = 2
     degraded_over_ms: float | None = None
+    hurried: bool = False
+    """A check that gets worse is probed again at once until that is confirmed, whatever its interval."""
 
     @classmethod
     def of(cls, confirm_down: int, confirm_up: int, degraded_over: float | None) -> Policy:
@@ -69,9 +71,14 @@ def judge(status: Status, recent: Sequence[str], policy: Policy) -> Status:
     return status
 
 
-def unconfirmed(status: Status, outcome: Outcome) -> bool:
-    """Whether a check that has no status yet awaits confirmation: it is then probed again at once."""
-    return status.value not in SEVERITY and outcome is not Outcome.HEALTHY
+def unconfirmed(status: Status, outcome: Outcome, policy: Policy | None = None) -> bool:
+    """Whether confirmation is awaited, so that the check is probed again at once.
+
+    That is so while it has no status yet, and while it gets worse if its policy is in a hurry.
+    """
+    if status.value not in SEVERITY:
+        return outcome is not Outcome.HEALTHY
+    return policy is not None and policy.hurried and SEVERITY[outcome] > SEVERITY[Outcome(status.value)]
 
 
 @dataclass(frozen=True, slots=True)

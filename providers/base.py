@@ -8,9 +8,10 @@ to a :class:`ProbeOutcome`. Nothing else in wsmon has to change for a new vendor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
@@ -133,3 +134,17 @@ class Provider:
     """How its webhooks are signed and what is in them; None: it sends none."""
     generic: bool = False
     """True for http, tcp, dns, tls, heartbeat, status_page: one provider for many targets."""
+
+    @property
+    def status_base(self) -> str:
+        """The variable that overrides where its status page is, e.g. ``STRIPE_STATUS_BASE``; empty without a page."""
+        return f"{self.slug.upper()}_STATUS_BASE" if self.status_page else ""
+
+    def status_page_with(self, variables: Mapping[str, str]) -> StatusPage | None:
+        """Its status page; scheme, host and port are those of the override, where ``variables`` has one."""
+        page, base = self.status_page, variables.get(self.status_base, "")
+        if page is None or not base:
+            return page
+        parts = urlsplit(page.url)
+        query = f"?{parts.query}" if parts.query else ""
+        return replace(page, url=f"{base.rstrip('/')}{parts.path}{query}")

@@ -6,11 +6,13 @@ A reader raises :class:`NotAStatusPage` for anything that is not its format: wha
 
 from __future__ import annotations
 
+import codecs
 import html
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
@@ -52,6 +54,25 @@ class Incident:
     title: str
     word: Word
     components: tuple[str, ...] = ()
+    id: str = ""
+    """The vendor's own; empty where the format has none."""
+    status: str = ""
+    """How far the vendor is: "investigating", "monitoring"."""
+    at: datetime | None = None
+    """Since when, as the vendor says."""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """Work that the vendor announced, not finished yet."""
+
+    id: str
+    title: str
+    starts_at: datetime
+    ends_at: datetime
+    components: tuple[str, ...] = ()
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +85,7 @@ class Report:
     page_id: str | None = None
     lists_components: bool = True
     """False for formats that name a part only while it has an incident."""
+    maintenances: tuple[Maintenance, ...] = ()
 
 
 def read(format_name: str, response: Response) -> Report:
@@ -86,6 +108,31 @@ def _rows(value: JSON) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise TypeError
     return value
+
+
+def _moment(value: JSON) -> datetime | None:
+    """A time as ISO 8601, or as seconds or milliseconds of the epoch; None for anything else."""
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+        found = datetime.fromisoformat(str(value))
+    except (ValueError, OverflowError, OSError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _link(value: JSON) -> str:
+    """An address of the web, or nothing: it becomes a link on our pages."""
+    text = str(value or "")
+    return text if text.startswith(("https://", "http://")) and len(text) <= 500 else ""
+
+
+def _id(value: JSON) -> str:
+    return "" if value is None else str(value)[:100]
+
+
+def _names(value: JSON) -> tuple[str, ...]:
+    return tuple(str(each.get("name")) for each in _rows(value or []))
 
 
 def _word(words: Mapping[str, Word], value: JSON) -> Word:
@@ -122,7 +169,11 @@ def _statuspage(response: Response) -> Report:
         Incident(
             str(row["name"]),
             _word(_INDICATORS, row.get("impact")),
-            tuple(str(each.get("name")) for each in _rows(row.get("components") or [])),
+            _names(row.get("components")),
+            _id(row.get("id")),
+            str(row.get("status") or "")[:40],
+            _moment(row.get("started_at") or row.get("created_at")),
+            _link(row.get("shortlink")),
         )
         for row in _rows(page.get("incidents") or [])
         if row.get("status") not in ("resolved", "postmortem", "completed")
@@ -130,7 +181,18 @@ def _statuspage(response: Response) -> Report:
     indicator = (page.get("status") or {}).get("indicator")
     overall = None if indicator is None else _word(_INDICATORS, indicator)
     page_id = (page.get("page") or {}).get("id")
-    return Report(overall, components, incidents, None if page_id is None else str(page_id))
+    works = tuple(_maintenances(page.get("scheduled_maintenances")))
+    return Report(overall, components, incidents, None if page_id is None else str(page_id), maintenances=works)
+
+
+def _maintenances(value: JSON) -> Iterator[Maintenance]:
+    for row in _rows(value or []):
+        starts, ends = _moment(row.get("scheduled_for")), _moment(row.get("scheduled_until"))
+        if row.get("status") != "completed" and row.get("id") and starts and ends and starts < ends:
+            title = str(row.get("name") or "maintenance")[:200]
+            yield Maintenance(
+                _id(row["id"]), title, starts, ends, _names(row.get("components")), _link(row.get("shortlink"))
+            )
 
 
 # https://www.google.com/appsstatus/dashboard/incidents.json: an archive; open ones have no end
@@ -150,6 +212,9 @@ def _google(response: Response) -> Report:
             _first_line(row.get("external_desc")),
             _word(_IMPACTS, row.get("status_impact")),
             (str(row.get("service_name")), *_titles(row)),
+            _id(row.get("id")),
+            str((row.get("most_recent_update") or {}).get("status") or "").lower()[:40],
+            _moment(row.get("begin")),
         )
         for row in rows
         if not row.get("end")
@@ -175,6 +240,10 @@ def _slack(response: Response) -> Report:
                 str(row.get("title")),
                 _word(_SLACK, row.get("type")),
                 tuple(map(str, row.get("services") or ())),
+                _id(row.get("id")),
+                str(row.get("status") or "")[:40],
+                _moment(row.get("date_created")),
+                _link(row.get("url")),
             )
             for row in _rows(page.get("active_incidents") or [])
         )
@@ -208,7 +277,8 @@ def _apple(response: Response) -> Report:
                 if word is Word.MAJOR_OUTAGE and "some" in str(event.get("usersAffected")).lower():
                     word = Word.PARTIAL_OUTAGE
                 worst = max(worst, word)
-                incidents.append(Incident(_first_line(event.get("message")), word, (name,)))
+                at, key = _moment(event.get("epochStartDate")), _id(event.get("messageId"))
+                incidents.append(Incident(_first_line(event.get("message")), word, (name,), key, at=at))
         components.append(Component(name, worst))
     return Report(None, tuple(components), tuple(incidents))
 
@@ -235,6 +305,40 @@ def _betterstack(response: Response) -> Report:
     page_id = data.get("id")
     overall = _word(_BETTERSTACK, data["attributes"]["aggregate_state"])
     return Report(overall, components, (), None if page_id is None else str(page_id))
+
+
+# https://health.aws.amazon.com/public/currentevents: UTF-16, big-endian, with a byte order mark; status 0 is over
+_AWS = {"1": Word.OPERATIONAL, "2": Word.DEGRADED, "3": Word.MAJOR_OUTAGE}
+
+
+def _aws(response: Response) -> Report:
+    try:
+        rows = _rows(json.loads(response.body.decode("utf-16" if response.body[:2] in _MARKS else "utf-8-sig")))
+    except (ValueError, RecursionError):
+        raise NotAStatusPage("its answer is not JSON") from None
+    if rows and not any("service" in row for row in rows):
+        raise KeyError
+    return _from_incidents(
+        tuple(
+            Incident(
+                _first_line(row.get("summary")),
+                _word(_AWS, row.get("status")),
+                (str(row["service"]),),
+                _id(row.get("arn") or row.get("date")),
+                at=_moment(_number(row.get("date"))),
+            )
+            for row in rows
+            if str(row.get("status")) != "0"
+        )
+    )
+
+
+_MARKS = (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE)
+
+
+def _number(value: JSON) -> JSON:
+    """Digits in quotes as the number that they are."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
 _MOST_ITEMS = 1_000
@@ -279,4 +383,5 @@ READERS: Mapping[str, Callable[[Response], Report]] = {
     "apple": _apple,
     "betterstack": _betterstack,
     "rss": _rss,
+    "aws": _aws,
 }

@@ -6,18 +6,20 @@ the outcome is then ``error``, never ``critical``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from providers.base import Kind, ProbeContext, ProbeOutcome, Provider, StatusPage
 from providers.options import Options, Texts, Url
-from providers.status_formats import Component, Incident, NotAStatusPage, Report, Word, read
-from wsmon.http import HttpError, Response
+from providers.status_formats import Component, Incident, Maintenance, NotAStatusPage, Report, Word, read
+from wsmon.http import Client, HttpError, Response
 from wsmon.vocabulary import JSON, Category, Outcome
 
 _LARGEST = 8 * 1_048_576  # Google's archive of incidents is megabytes
 _SHOWN = 20
+_NOT_MODIFIED = 304
 _OUTCOMES = {Word.OPERATIONAL: Outcome.HEALTHY, Word.MAJOR_OUTAGE: Outcome.CRITICAL}
 
 
@@ -25,7 +27,7 @@ class StatusPageOptions(Options):
     """The options of kind ``status_page``. A vendor's service may leave all of them out."""
 
     url: Url | None = None
-    format: Literal["statuspage", "google", "slack", "apple", "betterstack", "rss"] | None = None
+    format: Literal["statuspage", "google", "slack", "apple", "betterstack", "rss", "aws"] | None = None
     components: Texts = ()
     """Only these parts count; a name also stands for those that begin with it."""
     page_id: str | None = Field(default=None, min_length=1, max_length=100)
@@ -38,8 +40,27 @@ class StatusPageOptions(Options):
         return self
 
 
-class _Unreadable(Exception):
-    """The page tells nothing."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a page says of the parts that count."""
+
+    report: Report
+    components: list[Component]
+    incidents: list[Incident]
+    maintenances: list[Maintenance]
+    etag: str = ""
+
+    @property
+    def word(self) -> Word:
+        """The worst of what it says of them now; work that is announced counts as such."""
+        told = [part.word for part in self.components] + [post.word for post in self.incidents]
+        if not told and self.report.overall is not None:
+            return self.report.overall
+        return max(told, default=Word.OPERATIONAL)
+
+
+class Unreadable(Exception):
+    """The page tells nothing: which says nothing about the vendor."""
 
     def __init__(self, why: str, category: Category) -> None:
         super().__init__(why)
@@ -61,7 +82,7 @@ def probe(context: ProbeContext) -> ProbeOutcome:
     try:
         report = _read(page, response)
         components, incidents = _selected(report, page.components)
-    except _Unreadable as problem:
+    except Unreadable as problem:
         message = f"the status page itself cannot be read: {problem.why}"
         return ProbeOutcome(Outcome.ERROR, problem.category, message, response.timings, response.status)
     outcome, category, message = judge(report, page.components, components, incidents)
@@ -72,12 +93,35 @@ def probe(context: ProbeContext) -> ProbeOutcome:
     return ProbeOutcome(outcome, category, message, response.timings, response.status, details)
 
 
+def look(http: Client, page: StatusPage, timeout: float, etag: str = "") -> Look | None:
+    """Fetch a vendor's page and read what it says of the parts that count; None: the same as ``etag`` was.
+
+    Raises :class:`Unreadable`.
+    """
+    headers = {"If-None-Match": etag} if etag else {}
+    try:
+        response = http.get(page.url, headers=headers, timeout=timeout, max_bytes=_LARGEST)
+    except HttpError as error:
+        raise Unreadable(error.message, error.category) from None
+    if response.status == _NOT_MODIFIED and etag:
+        return None
+    report = _read(page, response)
+    components, incidents = _selected(report, page.components)
+    works = [each for each in report.maintenances if _is_about(each.components, page.components)]
+    return Look(report, components, incidents, works, response.headers.get("etag", "")[:200])
+
+
+def _is_about(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    """What names no part is about all of them."""
+    return not parts or not wanted or any(_matches(name, wanted) for name in parts)
+
+
 def _page(context: ProbeContext) -> StatusPage | None:
     """The page the options name, else the vendor's own; the options may choose other components."""
     options: StatusPageOptions = context.options
     if options.url:
         return StatusPage(options.url, options.format or "statuspage", options.components, options.page_id)
-    own = context.provider.status_page if context.provider else None
+    own = context.provider.status_page_with(context.variables) if context.provider else None
     if own is None:
         return None
     return StatusPage(own.url, own.format, options.components or own.components, own.page_id)
@@ -85,18 +129,18 @@ def _page(context: ProbeContext) -> StatusPage | None:
 
 def _read(page: StatusPage, response: Response) -> Report:
     if response.status >= 500:
-        raise _Unreadable(f"it answered {response.status}", Category.SERVER_ERROR)
+        raise Unreadable(f"it answered {response.status}", Category.SERVER_ERROR)
     if response.status == 429:
-        raise _Unreadable("it limits our rate (429)", Category.RATE_LIMITED)
+        raise Unreadable("it limits our rate (429)", Category.RATE_LIMITED)
     if response.status != 200:
         what = "redirects" if 300 <= response.status < 400 else "answered"
-        raise _Unreadable(f"it {what} ({response.status})", Category.VALIDATION_ERROR)
+        raise Unreadable(f"it {what} ({response.status})", Category.VALIDATION_ERROR)
     try:
         report = read(page.format, response)
     except NotAStatusPage as error:
-        raise _Unreadable(str(error), Category.VALIDATION_ERROR) from None
+        raise Unreadable(str(error), Category.VALIDATION_ERROR) from None
     if page.page_id and report.page_id and page.page_id != report.page_id:
-        raise _Unreadable("it is another page than the one configured (page id)", Category.VALIDATION_ERROR)
+        raise Unreadable("it is another page than the one configured (page id)", Category.VALIDATION_ERROR)
     return report
 
 
@@ -108,7 +152,7 @@ def _selected(report: Report, wanted: tuple[str, ...]) -> tuple[list[Component],
     if report.lists_components:
         components = [each for each in report.components if _matches(each.name, wanted)]
         if not components:
-            raise _Unreadable(f"it lists no component {wanted[0]!r}", Category.VALIDATION_ERROR)
+            raise Unreadable(f"it lists no component {wanted[0]!r}", Category.VALIDATION_ERROR)
         return components, incidents
     return [Component(name, _worst(name, incidents)) for name in wanted], incidents
 

@@ -6,15 +6,17 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from providers import payloads, signing
-from providers.answers import Complaint, Dialect, Meaning, Talk, conversation, given, reachable, three
-from providers.base import ProbeOutcome, Provider, StatusPage, Variable
+from providers.answers import Complaint, Dialect, Meaning, Talk, Verdict, conversation, given, reachable, three
+from providers.base import NotConfigured, ProbeContext, ProbeOutcome, Provider, StatusPage, Variable
 from providers.details import dig
 from providers.hooks import Found, Inbound, MessageStatus, Refused, Reply, Scheme, Verified
+from wsmon.http import Client, HttpError
 from wsmon.vocabulary import JSON, Category, Outcome
 
 
@@ -33,6 +35,7 @@ TWILIO = Dialect(
         Variable("TWILIO_API_KEY", "SK…, instead of the auth token"),
         Variable("TWILIO_API_SECRET", "the API key's secret"),
         Variable("TWILIO_MESSAGING_SERVICE_SID", "MG…, optional: looked up by functionality", secret=False),
+        Variable("TWILIO_FROM", "+1…, the number that wsmon's own SMS come from", secret=False),
     ),
     bases={
         "TWILIO_API_BASE": "https://api.twilio.com",
@@ -107,6 +110,42 @@ def functionality(talk: Talk) -> ProbeOutcome:
         balance=balance.get("balance") if balance else None,
         currency=balance.get("currency") if balance else None,
     )
+
+
+# https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource
+class SmsProblem(Exception):
+    """An SMS was not taken. ``text`` says why, without a secret; ``retry``: another try can help."""
+
+    def __init__(self, text: str, *, retry: bool, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.retry = retry
+        self.retry_after = retry_after
+
+
+def send_sms(http: Client, values: Mapping[str, str], to: str, text: str, timeout: float) -> None:
+    """Send one SMS of wsmon's own, from the messaging service or the number; raise :class:`SmsProblem`.
+
+    ``values`` are the provider's variables, ``to`` is an E.164 number, ``timeout`` is in seconds.
+    """
+    talk = Talk(ProbeContext(http, timeout, datetime.now(UTC), dict(values)), TWILIO)
+    try:
+        headers, _ = _login(talk)
+        service = talk.value("TWILIO_MESSAGING_SERVICE_SID")
+        sender = {"MessagingServiceSid": service} if service else {"From": talk.need("TWILIO_FROM")[0]}
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        body = urlencode({"To": to, "Body": text, **sender})
+        talk.ask("POST", f"{_account(talk)}/Messages.json", headers=headers, body=body)
+    except NotConfigured as absent:
+        raise SmsProblem(f"SMS need {', '.join(absent.variables)}", retry=False) from None
+    except HttpError as problem:
+        raise SmsProblem(problem.message, retry=not problem.ours) from None
+    except Verdict as verdict:
+        category = verdict.outcome.category
+        wrong = category in (Category.AUTHENTICATION_ERROR, Category.CLIENT_ERROR, Category.CONFIGURATION_ERROR)
+        seconds = verdict.outcome.details.get("retry_after")
+        wait = float(seconds) if isinstance(seconds, int | float) else None
+        raise SmsProblem(verdict.outcome.message, retry=not wrong, retry_after=wait) from None
 
 
 # https://www.twilio.com/docs/usage/security#validating-requests

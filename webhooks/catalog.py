@@ -20,6 +20,7 @@ from django.db import connection
 from pydantic import ValidationError
 
 import providers
+from monitoring.critical import effects
 from providers.hooks import Scheme, options_of
 from webhooks import circuits, signingsecrets
 from webhooks.models import CatalogVersion, Route, Secret
@@ -89,6 +90,8 @@ class Destination:
     breaker: str
     """The name of its breaker."""
     problem: str = ""
+    retry_factor: float = 1.0
+    """Of the waits between tries of critical priority: less than 1 on critical days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Catalog:
     sources: Mapping[str, Source]
     destinations: Mapping[int, Destination] = field(default_factory=dict)
     """By id."""
+    retry_factor: float = 1.0
 
     def source(self, slug: str) -> Source | None:
         """The source of that name; None when there is none."""
@@ -129,10 +133,13 @@ def refresh(max_age: float = LOOK_SECONDS, *, force: bool = False) -> Catalog:
         if _current is not None and not force and now < _looked_at + max_age:
             return _current
         version = CatalogVersion.objects.values_list("version", flat=True).first() or 0
-        if _current is None or force or version != _current.version or now > _loaded_at + RELOAD_SECONDS:
-            _current = load(version)
+        factor = effects.retry_factor()
+        known = _current and (_current.version, _current.retry_factor)
+        if force or known != (version, factor) or now > _loaded_at + RELOAD_SECONDS:
+            _current = load(version, factor)
             _loaded_at = now
         _looked_at = now
+        assert _current is not None  # noqa: S101  loaded now or before
         return _current
 
 
@@ -152,7 +159,7 @@ def forget() -> None:
         _current, _looked_at, _loaded_at = None, float("-inf"), float("-inf")
 
 
-def load(version: int = 0) -> Catalog:
+def load(version: int = 0, retry_factor: float = 1.0) -> Catalog:
     """Read everything: five queries."""
     keys: dict[int, list[Secret]] = defaultdict(list)
     for row in Secret.objects.filter(source__isnull=False).order_by("position", "id"):
@@ -163,18 +170,18 @@ def load(version: int = 0) -> Catalog:
         ways[route.source_id].append(_way(route))
     rows = SourceRow.objects.filter(archived_at=None)
     sources = {row.slug: _source(row, keys[row.id], ways[row.id]) for row in rows}
-    return Catalog(version, sources, _destinations())
+    return Catalog(version, sources, _destinations(retry_factor), retry_factor)
 
 
-def _destinations() -> dict[int, Destination]:
+def _destinations(retry_factor: float) -> dict[int, Destination]:
     keys: dict[int, list[Secret]] = defaultdict(list)
     for row in Secret.objects.filter(destination__isnull=False).order_by("position", "id"):
         keys[row.destination_id or 0].append(row)
     rows = DestinationRow.objects.filter(archived_at=None).select_related("service")
-    return {row.id: _destination(row, keys[row.id]) for row in rows}
+    return {row.id: _destination(row, keys[row.id], retry_factor) for row in rows}
 
 
-def _destination(row: DestinationRow, keys: Iterable[Secret]) -> Destination:
+def _destination(row: DestinationRow, keys: Iterable[Secret], retry_factor: float) -> Destination:
     found, problems = values_of(keys)
     problems += [f"a signing secret {problem}" for problem in map(signingsecrets.problem_of, found) if problem]
     url, headers = "", {}
@@ -194,6 +201,7 @@ def _destination(row: DestinationRow, keys: Iterable[Secret]) -> Destination:
         row.forward_headers,
         circuits.name_of(row),
         problem="; ".join(problems),
+        retry_factor=retry_factor,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 from django.db import connection, transaction
 
-from webhooks.vocabulary import Lane
+from webhooks.vocabulary import Lane, Priority
 
 LEASE_MARGIN = 15.0
 """Seconds that a lease lasts beyond the destination's timeout: the storing has to fit in."""
@@ -48,6 +48,7 @@ class Claim:
     partial: bool
     """The event is a part of what was signed, so that the vendor's signature does not fit it."""
     trial: bool = False
+    priority: int = Priority.NORMAL
 
 
 # The first of one key that is not finished: nothing else of that key may go. By itself, so that it is one look
@@ -178,7 +179,7 @@ WITH waiting AS MATERIALIZED (
         v.due_at
 )
 SELECT c.id, c.event_id, c.destination_id, c.source_id, c.lane, c.tries, c.max_tries, c.replay_id, e.sealed,
-    e.received_at, e.batch IS NOT NULL OR e.request IS NOT NULL
+    e.received_at, e.batch IS NOT NULL OR e.request IS NOT NULL, c.priority
 FROM claimed c JOIN webhooks_event e ON e.id = c.event_id ORDER BY c.priority, c.due_at, c.id
 """  # noqa: S608  of constants only
 
@@ -247,7 +248,8 @@ def _heads(cursor: psycopg.Cursor[Any], crowded: Collection[int]) -> list[int]:
 
 
 def _claim_of(row: Sequence[Any], token: uuid.UUID, *, trial: bool) -> Claim:
-    (number, event_id, destination_id, source_id, lane, tries, max_tries, replay_id, sealed, received, partial) = row
+    number, event_id, destination_id, source_id, lane, tries, max_tries, replay_id, sealed, received = row[:10]
+    partial, priority = row[10:]
     return Claim(
         number,
         token,
@@ -262,6 +264,7 @@ def _claim_of(row: Sequence[Any], token: uuid.UUID, *, trial: bool) -> Claim:
         received,
         partial,
         trial,
+        priority,
     )
 
 

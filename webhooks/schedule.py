@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from webhooks.sealing import Exchanged
-from webhooks.vocabulary import DeliveryStatus
+from webhooks.vocabulary import DeliveryStatus, Priority
 from wsmon.vocabulary import Category, Timings
 
 JITTER = 0.2
@@ -16,6 +16,8 @@ LONGEST_HOLD = 3_600.0
 """A Retry-After holds up everything else for its destination too, but not for longer than this."""
 HOLDING = (429, 503)
 GONE = 410
+SHORTENED_UP_TO = 600.0
+"""Waits up to this are shortened on critical days. Longer ones stay, so that no delivery is given up earlier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +74,10 @@ def wait(retry: Sequence[float], tries: int, chance: float) -> float:
     if not retry:
         return 0.0
     return retry[min(tries, len(retry)) - 1] * (1 + JITTER * chance)
+
+
+def in_a_hurry(retry: Sequence[float], priority: int, factor: float) -> Sequence[float]:
+    """The schedule as it holds now: of critical priority the early waits are ``factor`` (0..1) as long."""
+    if factor >= 1 or priority != Priority.CRITICAL:
+        return retry
+    return tuple(seconds * factor if seconds <= SHORTENED_UP_TO else seconds for seconds in retry)

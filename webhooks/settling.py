@@ -19,7 +19,7 @@ from monitoring import alerts, histogram
 from webhooks import sealing
 from webhooks.catalog import Destination
 from webhooks.claims import Claim
-from webhooks.schedule import Answer, Decision, decide
+from webhooks.schedule import Answer, Decision, decide, in_a_hurry
 from webhooks.vocabulary import DeliveryStatus
 from wsmon import live
 from wsmon.audit import Actor, record
@@ -44,7 +44,7 @@ class Tried:
 
     def __post_init__(self) -> None:
         chance = random.random()  # noqa: S311  jitter
-        retry = self.destination.retry
+        retry = in_a_hurry(self.destination.retry, self.claim.priority, self.destination.retry_factor)
         decision = decide(self.answer, self.claim.number, self.claim.max_tries, retry, chance)
         object.__setattr__(self, "decision", decision)
 

@@ -199,7 +199,7 @@ def _call(document: Json, method: str, url: str, operation: Json, body: Json) ->
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "path":
             example = parameter["schema"].get("examples", ["NAME"])[0]
-            url = url.replace("{" + parameter["name"] + "}", example)
+            url = url.replace("{" + parameter["name"] + "}", str(example))
     examples = _resolve(document, body).get("examples", [])
     data = f" --json '{json.dumps(examples[0])}'" if examples else ""
     verb = "" if data or method == "GET" else f" -X {method}"

@@ -16,7 +16,12 @@ from django.utils.module_loading import import_string
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wsmon.settings")
 
-ON_WORKER_SHUTDOWN = ("webhooks.dispatcher.stop", "monitoring.prober.stop", "monitoring.breakers.sync.stop")
+ON_WORKER_SHUTDOWN = (
+    "webhooks.dispatcher.stop",
+    "monitoring.prober.stop",
+    "monitoring.notifications.sender.stop",
+    "monitoring.breakers.sync.stop",
+)
 """Called when a worker stops, so that it finishes what it has begun and writes what it counted."""
 
 EXPIRES = 7200.0
@@ -28,6 +33,9 @@ must still take fresh ones.
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     "tick": {"task": "monitoring.tasks.tick", "schedule": 1.0, "options": {"expires": EXPIRES}},
+    "alert": {"task": "monitoring.tasks.alert", "schedule": 1.0, "options": {"expires": EXPIRES}},
+    "look": {"task": "monitoring.tasks.look", "schedule": 5.0, "options": {"expires": EXPIRES}},
+    "ask": {"task": "monitoring.tasks.ask", "schedule": 60.0, "options": {"expires": EXPIRES}},
     "housekeep": {"task": "monitoring.tasks.housekeep", "schedule": 60.0, "options": {"expires": EXPIRES}},
     "webhooks-tick": {"task": "webhooks.tasks.tick", "schedule": 1.0, "options": {"expires": EXPIRES}},
     "webhooks-catch-up": {"task": "webhooks.tasks.catch_up", "schedule": 5.0, "options": {"expires": EXPIRES}},
@@ -45,7 +53,7 @@ app.conf.update(
     task_ignore_result=True,
     task_store_errors_even_if_ignored=False,
     worker_pool="threads",
-    worker_concurrency=8,  # a slow minute's work of each room must not keep the ticks waiting
+    worker_concurrency=12,  # a slow minute's work of each room must not keep the ticks waiting
     worker_prefetch_multiplier=1,
     worker_enable_remote_control=False,
     worker_send_task_events=False,

@@ -282,6 +282,8 @@ class Hub:
             elif kind in settings.LIVE_RELAYED:
                 self._relayed.add(kind)
                 self._change.set()
+                if kind in settings.LIVE_LOOKED_AT:
+                    self._look.set()
         except (ValueError, TypeError, KeyError, AttributeError):
             log.warning("live_notification_malformed", length=len(payload))
 

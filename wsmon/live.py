@@ -51,9 +51,10 @@ def publish(kind: str, payload: dict[str, JSON]) -> None:
     ``settings.PROGRAM_STREAMS``. A long list is cut into several notifications; raises ``ValueError`` for
     anything else that is too long.
     """
+    pieces = list(_pieces(kind, payload))
+    calls = ", ".join(["pg_notify(%s, %s)"] * len(pieces))
     with connection.cursor() as cursor:
-        for piece in _pieces(kind, payload):
-            cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, piece])
+        cursor.execute(f"SELECT {calls}", [text for piece in pieces for text in (CHANNEL, piece)])
 
 
 def _pieces(kind: str, payload: dict[str, JSON]) -> Iterator[str]:

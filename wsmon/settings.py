@@ -230,6 +230,13 @@ WHITENOISE_MAX_AGE = 3600
 
 ALLOW_PRIVATE_TARGETS = env.list("WSMON_ALLOW_PRIVATE_TARGETS", default=[])
 """Networks (CIDR) that probes may reach although they are loopback, private or link-local."""
+CONTROL_TARGETS = env.list("WSMON_CONTROL_TARGETS", default=["one.one.one.one:443", "dns.google:443"])
+"""What always answers: when it does not, and services do not either, it is our own network. Empty: none."""
+EVIDENCE = ["webhooks.evidence.of_service"]
+"""What other rooms know of whose fault an incident is: functions of a service's id and a time, that return
+``monitoring.incidents.verdict.Evidence``."""
+ALERT_RULES = ["webhooks.alertrules.RULES"]
+"""What other rooms look for and raise alerts about: sequences of ``monitoring.alertrules.finding.Rule``."""
 PROBE_THREADS = env.int("WSMON_PROBE_THREADS", 64)
 PROBES_PER_PROVIDER = env.int("WSMON_PROBES_PER_PROVIDER", 8)
 """At most so many probes at once towards one vendor, or towards one service of a generic provider."""
@@ -247,6 +254,11 @@ UNMASK_FIELDS = env.list("WSMON_UNMASK_FIELDS", default=[])
 
 CONFIG_SECTIONS = [
     "monitoring.config.services_section",
+    "monitoring.notifications.config.channels_section",
+    "monitoring.critical.config.critical_days_section",
+    "monitoring.escalation.config.rotations_section",
+    "monitoring.escalation.config.escalations_section",
+    "monitoring.alertrules.config.alerts_section",
     "webhooks.config.sources_section",
     "webhooks.config.destinations_section",
     "webhooks.config.routes_section",
@@ -259,11 +271,17 @@ LIVE_PERMISSION = "monitoring.view_service"
 """What staff need to watch live updates."""
 LIVE_RENDERER = "monitoring.fragments"
 """What wsmon.hub renders for open pages: a module with ``changed(ids)`` and ``regular()``."""
-LIVE_RELAYED = ["deliveries"]
+LIVE_RELAYED = ["deliveries", "incident", "alert", "critical"]
 """Kinds of live notifications that open pages are merely told of, as an event of that name: those who show
 such things ask for them."""
+LIVE_LOOKED_AT = ["alert"]
+"""Of these, those that also change what every page shows: the renderer's ``regular()`` is sent within a second."""
 NAV: list[dict[str, Any]] = [
     {"name": "overview", "label": "Overview", "icon": "activity"},
+    {
+        "name": "incidents", "label": "Incidents", "icon": "flame", "under": "incident",
+        "count": "monitoring.incidents.reads.open_count", "counted": "open",
+    },
     {
         "name": "breakers", "label": "Breakers", "icon": "bolt", "under": "breaker-",
         "count": "monitoring.breakers.reads.not_closed", "counted": "not closed",
@@ -271,9 +289,16 @@ NAV: list[dict[str, Any]] = [
     {"name": "webhooks", "label": "Webhooks", "icon": "webhook", "under": "webhook-"},
     {
         "name": "failures", "label": "Failures", "icon": "alert-octagon",
-        "count": "webhooks.reads.failed", "counted": "failed",
+        "count": "webhooks.reads.failed", "counted": "failed", "tab": False,
     },
-    {"name": "changes", "label": "Changes", "icon": "history", "tab": False},
+    {
+        "name": "alerts", "label": "Alerts", "icon": "bell", "under": "alert-", "tab": False,
+        "count": "monitoring.notifications.reads.open_count", "counted": "not acknowledged",
+    },
+    {
+        "name": "critical-days", "label": "Critical days", "icon": "calendar-event",
+        "under": "critical-day-", "tab": False,
+    },
 ]  # fmt: skip
 """The main navigation (monitoring/nav.py): names of URLs; ``under`` begins the names of the pages below one;
 ``count`` is a function whose number, unless 0, is shown as so many ``counted``; ``tab``: also on phones."""
@@ -291,7 +316,11 @@ ON_WEB_STOP = ["webhooks.ingest.stop"]
 """Called when the web server of `manage.py run` has answered its last request."""
 API_ROUTERS = {
     "/api/admin/integrations": "monitoring.api.router",
+    "/api/admin/incidents": "monitoring.incidents.api.router",
     "/api/admin/circuit-breakers": "monitoring.breakers.api.router",
+    "/api/admin/forecasts": "monitoring.forecasts.api.router",
+    "/api/admin/freeze": "monitoring.critical.api.freeze_router",
+    "/api/admin/critical-days": "monitoring.critical.api.router",
     "/api/admin/webhooks": "webhooks.api.router",
     "/api/admin/webhooks/erase": "webhooks.erasing_api.router",
 }
@@ -305,7 +334,11 @@ API_WRONG_TOKENS_PER_MINUTE = 30
 """From one address; then it gets 429."""
 READINESS_CHECKS = {"scheduler": "monitoring.selfwatch.readiness"}
 """What /readyz asks besides database and broker: name -> a function that returns (fine?, why not)."""
-METRIC_COLLECTORS = ["monitoring.metrics.collect", "webhooks.metrics.collect"]
+METRIC_COLLECTORS = [
+    "monitoring.metrics.collect",
+    "monitoring.notifications.metrics.collect",
+    "webhooks.metrics.collect",
+]
 """Functions that yield metric families for /metrics."""
 
 LOGGING_CONFIG = None  # wsmon.logs configures logging, through structlog

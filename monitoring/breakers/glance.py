@@ -6,13 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import FloatField, Q, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db.models import FloatField, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Least
 from django.utils import timezone
 
 from monitoring.breakers import machine, store
 from monitoring.breakers.machine import Cause, Mode
-from monitoring.models import Breaker, RecoveryFactor
+from monitoring.models import Breaker, Posture, RecoveryFactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,12 @@ class Glance:
 def of(service_ids: Collection[int]) -> dict[int, Glance]:
     """By service, those of the breakers that are not closed."""
     now = timezone.now()
-    factor = Subquery(RecoveryFactor.objects.values("factor")[:1])
+    everybodys = Subquery(RecoveryFactor.objects.values("factor")[:1])
+    own = Subquery(Posture.objects.filter(service=OuterRef("service")).values("recovery")[:1])
     rows = (
         Breaker.objects.filter(service__in=service_ids)
         .exclude(Q(state="CLOSED") & ~Q(forced="OPEN"))
-        .annotate(factor=Coalesce(factor, Value(1.0), output_field=FloatField()))
+        .annotate(factor=Least(everybodys, own, Value(1.0), output_field=FloatField()))
     )
     found = {}
     for row in rows:

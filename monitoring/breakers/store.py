@@ -37,6 +37,7 @@ class Shared:
     window: Window
     policy: Policy
     factor: float
+    """By what open times are multiplied: the critical day's, or the lesser one of its service's own emergency."""
     now: datetime
     label: str = ""
     url: str = ""
@@ -75,7 +76,8 @@ class Counts:
 
 _READ = """
 SELECT v.id, v.name, v.policy::text, b::text, w.ok, w.fail, w.credential, w.limited, w.retry_at,
-    coalesce((SELECT factor FROM monitoring_recoveryfactor), 1), clock_timestamp(), v.label, v.url
+    least((SELECT factor FROM monitoring_recoveryfactor),
+        (SELECT p.recovery FROM monitoring_posture p WHERE p.service_id = v.id), 1), clock_timestamp(), v.label, v.url
 FROM monitoring_guarded v
 LEFT JOIN LATERAL (SELECT to_jsonb(c) AS b FROM circuit_breaker_status c WHERE c.service_id = v.id) s ON true
 LEFT JOIN LATERAL (
@@ -301,7 +303,10 @@ def reset(service_id: int, by: str, reason: str) -> Shared | None:
 
 
 def set_recovery_factor(factor: float) -> None:
-    """Multiply every open time by ``factor`` (0 to 1), also of breakers that are open already."""
+    """Multiply every open time by ``factor`` (0 to 1), also of breakers that are open already.
+
+    That of one service in an emergency of its own is read from its Posture, see :func:`announce`.
+    """
     with transaction.atomic():
         RecoveryFactor.objects.update_or_create(id=1, defaults={"factor": factor})
         _notify("*")
@@ -309,7 +314,7 @@ def set_recovery_factor(factor: float) -> None:
 
 
 def announce(service_id: int, *, listed: bool = True) -> None:
-    """Let processes, pages and programs read a breaker anew: its policy changed, or it came.
+    """Let processes, pages and programs read a breaker anew: its policy or its factor changed, or it came.
 
     Not ``listed``: it went, or has another name; who knows a list of all reads that.
     """

@@ -9,6 +9,7 @@ from functools import cached_property
 from monitoring.advice import BY_CATEGORY
 from monitoring.breakers.machine import Cause, Mode, Trigger
 from monitoring.breakers.reads import BreakerView, Transition
+from monitoring.critical import effects
 from monitoring.models import BreakerTransition, Guarded
 from monitoring.templatetags.wsmon_ui import clock_text, span_words
 from monitoring.views.breakerforms import Act, offered
@@ -108,7 +109,8 @@ class Row:
             longest = span_words(view.policy.recovery_max_effective * view.factor)
             words += f", doubled each time it opens again, up to {longest}"
         if view.factor < 1:
-            words += f"; without the critical day it would be {span_words(view.state.open_for)}"
+            reason = "emergency" if view.factor < effects.CRITICAL_DAY.recovery else "critical day"
+            words += f"; without the {reason} it would be {span_words(view.state.open_for)}"
         return f"{words}."
 
     @property

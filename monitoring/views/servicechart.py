@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from django.utils import timezone
 
 from monitoring import history
+from monitoring.forecasts import reads, wording
+from monitoring.forecasts.reads import Outlook
 from monitoring.models import StateChange
 from monitoring.overview import CheckView, ServiceView
 from monitoring.views.params import Params
 
 UNHEALTHY = ("degraded", "critical", "error")
 MOST_CHANGES = 500
+
+AHEAD = 3
+"""The forecast takes up to one part in so many of what has been."""
+Line = Sequence[Sequence[float]]
+"""Points (epoch seconds, ms, least, most)."""
 
 
 class Chart:
@@ -56,10 +63,32 @@ class Chart:
         names = ("t", "p50", "p95", "p99", "count", "failed")
         return dict(zip(names, (list(column) for column in columns), strict=True)) | {
             "limit": self.limit_ms,
+            "forecast": self._forecast(end, period.length / AHEAD),
             "bands": self._bands(start, end),
             "from": start.timestamp(),
             "to": end.timestamp(),
         }
+
+    @cached_property
+    def outlooks(self) -> list[Outlook]:
+        """What is expected to cross its limit, the nearest first."""
+        return reads.outlooks(self._ids)
+
+    @cached_property
+    def record(self) -> str:
+        """How often past forecasts were right, in words; empty without any."""
+        return wording.record(reads.record(self._ids))
+
+    @property
+    def is_of_one(self) -> bool:
+        """Whether one check is drawn: only its own line goes on into its forecast."""
+        return len(self.checks) == 1
+
+    def _forecast(self, now: datetime, ahead: timedelta) -> dict[str, list[float]]:
+        """Column by column, as the rest; empty when nothing is foretold."""
+        line = reads.line(self.checks[0].id) if self.is_of_one else []
+        columns = zip(*clipped(line, now.timestamp(), (now + ahead).timestamp()), strict=True)
+        return dict(zip(("t", "p95", "least", "most"), (list(column) for column in columns), strict=False))
 
     def _bands(self, start: datetime, end: datetime) -> list[dict[str, Any]]:
         changes = StateChange.objects.filter(service=self._service.id, at__gte=start)
@@ -94,6 +123,26 @@ def bands(
         if status in UNHEALTHY and ends > begins:
             found.append({"from": begins.timestamp(), "to": ends.timestamp(), "status": str(status)})
     return found
+
+
+def clipped(line: Line, start: float, stop: float) -> list[list[float]]:
+    """The part of a line between two moments, in ms to a tenth and nowhere below 0; its ends lie on the line."""
+    if len(line) < 2:
+        return []
+    begins, ends = max(start, line[0][0]), min(stop, line[-1][0])
+    if begins >= ends:
+        return []
+    inside = [point for point in line if begins < point[0] < ends]
+    rows = [_on(line, begins), *inside, _on(line, ends)]
+    return [[at, *(round(max(0.0, value), 1) for value in values)] for at, *values in rows]
+
+
+def _on(line: Line, at: float) -> list[float]:
+    """The point of a line at a moment between two of its points."""
+    place = next(place for place in range(1, len(line)) if line[place][0] >= at)
+    before, after = line[place - 1], line[place]
+    share = (at - before[0]) / (after[0] - before[0])
+    return [at, *(one + (other - one) * share for one, other in zip(before[1:], after[1:], strict=True))]
 
 
 def _ms(value: float | None) -> float | None:

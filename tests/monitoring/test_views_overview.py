@@ -16,7 +16,7 @@ from django.utils.html import escape
 from pytest_django import DjangoAssertNumQueries
 
 from monitoring import fragments, overview, panels
-from monitoring.models import Check, CheckState, MaintenanceWindow, Service, StateChange
+from monitoring.models import Check, CheckState, MaintenanceWindow, Posture, Service, StateChange
 from monitoring.views.overview import Params
 from tests.browser.story import STORY, Told, beat, tell
 from tests.monitoring.factories import make_service
@@ -177,7 +177,7 @@ class TestOverview:
             Told(f"s-{n}", "", "low", "degraded", {"a": "healthy", "b": "degraded"}, message="m") for n in range(60)
         ]
         tell(told)
-        with django_assert_max_num_queries(27):
+        with django_assert_max_num_queries(32):
             page = text(reader.get("/"))
         assert page.count('class="svc"') == 50
         assert "Page 1 of 2, 60 services, 120 checks" in page
@@ -201,6 +201,17 @@ class TestWall:
         tell()
         beat(timezone.now() - timedelta(minutes=5))
         assert "No worker runs" in text(reader.get("/wall/"))
+
+    @pytest.mark.parametrize("headers", [{}, {"HX-Request": "true", "HX-Target": "wall"}], ids=["page", "fragment"])
+    def test_it_says_that_a_critical_day_is_in_force(self, reader: Client, headers: dict[str, str]) -> None:
+        tell()
+        assert "Critical day" not in text(reader.get("/wall/", headers=headers))
+        reasons = [{"rule": "saturdays", "name": "Saturdays", "why": "", "until": "", "ends_at": ""}]
+        until = timezone.now() + timedelta(minutes=1)
+        Posture.objects.create(critical=True, frozen=True, until=until, reasons=reasons)
+        page = text(reader.get("/wall/", headers=headers))
+        assert 'Critical day<span class="only-lg">: Saturdays</span>' in page
+        assert "deploys frozen" in page
 
 
 class TestChanges:

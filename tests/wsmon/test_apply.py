@@ -84,15 +84,6 @@ def test_a_bad_file_ends_with_code_1_and_every_problem_on_stderr(path: Path) -> 
     assert [line.split(": ")[1] for line in err.getvalue().splitlines()] == ["services.strpe", "services.gthub"]
 
 
-def test_later_sections_are_ignored_with_a_warning(path: Path) -> None:
-    path.write_text(SITE + "critical_days:\n  saturdays: {every: saturday}\nchannels: {}\n")
-
-    said = command("apply", path)
-
-    assert "warning: line 6: `critical_days` is not supported by this version yet and is ignored\n" in said
-    assert "warning: line 8: `channels` is not supported by this version yet and is ignored\n" in said
-
-
 def test_a_file_without_services_leaves_them_alone(path: Path) -> None:
     apply(path, SITE)
 

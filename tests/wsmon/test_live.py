@@ -20,6 +20,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from monitoring import alerts
 from monitoring.models import Service
 from tests.browser.site import Site
 from tests.monitoring.factories import make_check, make_service
@@ -264,6 +265,15 @@ class TestTheEndpoint:
             with stream(site, session, f"?since={before}") as late:
                 late.wait_for("event: hello")
                 assert late.data("resync") == []
+
+    def test_an_alert_changes_the_count_of_every_page_at_once(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hub, "REGULAR_EVERY", 3600)
+        with stream(site, session_of(staff())) as opened:
+            opened.wait_for("event: count-alerts")
+            alerts.raise_alert("x", "test", "warning", "Something is odd")
+            eventually(lambda: "ws-count" in opened.data("count-alerts")[-1], "the count")
 
     def test_a_page_that_missed_a_change_is_told_to_fetch(self, site: Site) -> None:
         session = session_of(staff())

@@ -18,8 +18,6 @@ from wsmon.config.problems import ConfigError, Finding
 from wsmon.config.schema import unknown_key, wrong_mapping
 from wsmon.config.section import Plan, Section
 
-LATER_SECTIONS = ("critical_days", "channels")
-"""Parts of the format that this version accepts and ignores."""
 _LOCK = 0x7773_6D6F_6E01
 """The advisory lock of whoever changes the configuration ("wsmon", 1)."""
 
@@ -30,14 +28,12 @@ class Report:
 
     changes: list[str] = field(default_factory=list)
     not_in_file: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
     dry_run: bool = False
     prune: bool = False
 
     def lines(self) -> list[str]:
-        """For people: warnings, the plan, and what the file does not mention."""
-        lines = [f"warning: {warning}" for warning in self.warnings]
-        lines += self.changes or ["nothing to change"]
+        """For people: the plan, and what the file does not mention."""
+        lines = list(self.changes) or ["nothing to change"]
         if self.not_in_file:
             hint = "" if self.prune else " (--prune archives all but secrets)"
             lines.append(f"not in the file, left as they are{hint}:")
@@ -60,11 +56,11 @@ def apply_file(
     deleted). Raises :class:`ConfigError` with every problem, having changed nothing.
     """
     document = load(path)
-    wishes, warnings = _read(document)
+    wishes = _read(document)
     with transaction.atomic():
         lock_configuration()
         plans = _plans(document, wishes, prune)
-        report = _report(plans, warnings)
+        report = _report(plans)
         report.dry_run, report.prune = dry_run, prune
         if report.changes and not dry_run:
             _carry_out(plans)
@@ -109,14 +105,12 @@ def _sections() -> list[Section]:
     return [import_string(dotted_path) for dotted_path in settings.CONFIG_SECTIONS]
 
 
-def _read(document: Document) -> tuple[list[tuple[Section, Any]], list[str]]:
+def _read(document: Document) -> list[tuple[Section, Any]]:
     """Let each section judge its part; raise with everything that is wrong anywhere."""
     problems = list(document.problems)
     sections = {section.key: section for section in _sections()}
     findings: list[Finding] = []
     wishes: list[tuple[Section, Any]] = []
-    warnings: list[str] = []
-    later = [key for key in LATER_SECTIONS if key not in sections]
     data = document.data
     if data is None:
         findings.append(Finding((), "is empty: it needs at least `services:`"))
@@ -128,16 +122,13 @@ def _read(document: Document) -> tuple[list[tuple[Section, Any]], list[str]]:
                 wish, found = sections[key].read(value)
                 findings += [one.under(key) for one in found]
                 wishes.append((sections[key], wish))
-            elif key in later:
-                line = document.line((key,))
-                warnings.append(f"line {line}: `{key}` is not supported by this version yet and is ignored")
             else:
-                findings.append(Finding((key,), unknown_key(key, [*sections, *later])))
+                findings.append(Finding((key,), unknown_key(key, [*sections])))
     problems += map(document.locate, findings)
     if problems:
         raise ConfigError(problems)
     order = list(sections)
-    return sorted(wishes, key=lambda wish: order.index(wish[0].key)), warnings
+    return sorted(wishes, key=lambda wish: order.index(wish[0].key))
 
 
 def _plans(document: Document, wishes: list[tuple[Section, Any]], prune: bool) -> list[Plan]:
@@ -150,11 +141,10 @@ def _plans(document: Document, wishes: list[tuple[Section, Any]], prune: bool) -
     return list(plans.values())
 
 
-def _report(plans: list[Plan], warnings: list[str]) -> Report:
+def _report(plans: list[Plan]) -> Report:
     return Report(
         changes=[str(change) for plan in plans for change in plan.changes],
         not_in_file=[name for plan in plans for name in plan.not_in_file],
-        warnings=warnings,
     )
 
 

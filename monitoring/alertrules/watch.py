@@ -1,0 +1,165 @@
+"""Looking: every rule in its time, and the open alerts of its kind made to agree with what it finds.
+
+Each rule is one transaction of one process at a time; one that fails keeps no other from its turn.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from monitoring import alerts, storable
+from monitoring.alertmodels import Alert
+from monitoring.alertrules import (
+    breakers,
+    budget,
+    expiry,
+    flapping,
+    headroom,
+    inhibition,
+    lateness,
+    probeerrors,
+    slowness,
+    thresholds,
+)
+from monitoring.alertrules.finding import Context, Finding, Rule
+from monitoring.escalation import gaps
+from monitoring.models import Service
+from wsmon.redact import redact
+
+logger = structlog.get_logger(__name__)
+
+OWN: tuple[Rule, ...] = (
+    breakers.RULE,
+    flapping.RULE,
+    lateness.RULE,
+    probeerrors.RULE,
+    expiry.CERTIFICATE,
+    expiry.CREDENTIAL,
+    headroom.RULE,
+    slowness.RULE,
+    budget.RULE,
+    gaps.RULE,
+)
+REFRESH = timedelta(minutes=10)
+"""The words of an alert that is open follow the newest numbers so often; its severity and title at once."""
+MOST = 200
+"""Findings of one kind that get an alert each; the others are one together."""
+
+_turns: dict[str, float] = {}
+_at_it = threading.Lock()
+
+
+def run_due(now: datetime | None = None) -> int:
+    """Every few seconds: look by the rules whose time has come; return how many. Never two at once here."""
+    if not _at_it.acquire(blocking=False):
+        return 0
+    try:
+        due = [rule for rule in rules() if _turns.get(rule.kind, 0.0) <= time.monotonic()]
+        if due:
+            moment, present = now or timezone.now(), thresholds.present()
+            for rule in due:
+                _turns[rule.kind] = time.monotonic() + rule.every - 0.5  # a little less, or each second look is late
+                _try(rule, present, moment)
+        return len(due)
+    finally:
+        _at_it.release()
+
+
+def rules() -> list[Rule]:
+    """Those of this room, and those that other rooms have named in ``settings.ALERT_RULES``."""
+    named = getattr(settings, "ALERT_RULES", [])
+    return [*OWN, *(rule for path in named for rule in import_string(path))]
+
+
+def forget() -> None:
+    """Every rule is due again: for tests."""
+    _turns.clear()
+
+
+def run(rule: Rule, present: thresholds.Thresholds, now: datetime) -> bool:
+    """Look by one rule and reconcile; False when another process is at it."""
+    with transaction.atomic():
+        if not _alone(rule.kind):
+            return False
+        open_ = {alert.key: alert for alert in alerts.open_alerts([rule.kind])}
+        found: Sequence[Finding] = ()
+        if rule.kind not in present.disabled:
+            found = rule.look(Context(now, present, frozenset(open_)))
+        _agree(rule, found, open_, now)
+    return True
+
+
+def plan(
+    findings: Sequence[Finding], open_: Mapping[str, Alert], now: datetime, echoes: Mapping[int, str] | None = None
+) -> tuple[list[tuple[Finding, str | None]], list[str]]:
+    """What to raise, with why nobody is told (None: as it is), and which keys to resolve. Pure.
+
+    What is open in nearly the same words is left alone. ``echoes``: by service, the incident that says it already.
+    """
+    raised: list[tuple[Finding, str | None]] = []
+    wanted = {finding.key: finding for finding in findings}
+    for finding in wanted.values():
+        alert = open_.get(finding.key)
+        reason = inhibition.reason((echoes or {}).get(finding.service or 0), alert.inhibited_by if alert else "")
+        if alert is None or reason is not None or _news(finding, alert, now):
+            raised.append((finding, reason))
+    return raised, [key for key in open_ if key not in wanted]
+
+
+def _news(finding: Finding, alert: Alert, now: datetime) -> bool:
+    if (finding.severity, _kept(finding.title, 200)) != (alert.severity, alert.title):
+        return True
+    return _kept(finding.detail, 2000) != alert.detail and not timedelta(0) <= now - alert.last_at < REFRESH
+
+
+def _agree(rule: Rule, findings: Sequence[Finding], open_: Mapping[str, Alert], now: datetime) -> None:
+    """Raise what is found, and resolve what is open of this kind and is not found any more."""
+    ids = {one.service for one in findings if one.service is not None}
+    echoes = inhibition.echoes(ids, now) if rule.echo else {}
+    raised, over = plan(capped(rule.kind, findings, open_), open_, now, echoes)
+    services = Service.objects.in_bulk({one.service for one, _reason in raised if one.service is not None})
+    for one, reason in raised:
+        service = services.get(one.service) if one.service is not None else None
+        words = (one.severity, one.title, one.detail, one.url)
+        alerts.raise_alert(one.key, rule.kind, *words, service, inhibited_by=reason)
+    for key in over:
+        alerts.resolve(key)
+
+
+def capped(kind: str, findings: Sequence[Finding], open_: Collection[str] = ()) -> list[Finding]:
+    """The findings, the worst first, then those that are open already; those beyond ``MOST`` as one."""
+    ordered = sorted(findings, key=lambda one: (alerts.URGENCY.index(one.severity), one.key not in open_))
+    rest = len(ordered) - MOST
+    if rest <= 0:
+        return ordered
+    worst = ordered[MOST].severity
+    more = Finding(f"{kind}:more", kind, worst, f"{rest:,} more of the kind {kind.replace('_', ' ')}")
+    return [*ordered[:MOST], more]
+
+
+def _try(rule: Rule, present: thresholds.Thresholds, now: datetime) -> None:
+    try:
+        run(rule, present, now)
+    except Exception:
+        logger.exception("an alert rule failed", rule=rule.kind)
+
+
+def _alone(kind: str) -> bool:
+    """Whether no other process looks by this rule; for the rest of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext(%s))", [f"wsmon alert rule {kind}"])
+        return bool(cursor.fetchone()[0])
+
+
+def _kept(text: str, limit: int) -> str:
+    """As ``raise_alert`` keeps it: otherwise what it masks or cuts would be news each time."""
+    return storable.text(redact(text), limit)

@@ -1,0 +1,208 @@
+"""The sender: the threads of one process that send what the outbox holds.
+
+One *look* thread listens for NOTIFY and claims; *send* threads, as many as are needed, send and store what came of
+it. A tick of the scheduler only makes sure that it runs: work is in rows, and a lost nudge delays it by a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import select
+import socket
+import threading
+import time
+
+import structlog
+from django.db import connection
+
+from monitoring.notifications import claims, outbox, sending, settling
+from monitoring.notifications.claims import Claim
+from wsmon.connections import AWAY, drop_connection, own_connection
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 1.0
+"""How often it looks for what has become due, when nothing tells it."""
+GATHER_SECONDS = 0.1
+"""Between a nudge and the look: what fails at once is told at once, and not its first one by itself."""
+SWEEP_SECONDS = 5.0
+THREADS = 16
+"""Messages at once; a channel has three at most, so one that hangs leaves room for others."""
+IDLE_SECONDS = 30.0
+"""After which a send thread without work ends."""
+STOP_SECONDS = 8.0
+
+
+class Sender:
+    """All sending of one process. ``start()`` once, ``stop()`` at the end."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self.room = threads
+        self.free = threads
+        self.ready: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+        self.lock = threading.Lock()
+        self.waiting = 0
+        """Send threads without work."""
+        self.threads: set[threading.Thread] = set()
+        self.stopping = False
+        self.connected = False
+        self.swept_at = float("-inf")
+        self._bell, self._ear = socket.socketpair()
+        for end in (self._bell, self._ear):
+            end.setblocking(False)
+        self._look = threading.Thread(target=self._look_forever, name="notify-look", daemon=True)
+
+    def start(self) -> None:
+        """Start looking."""
+        self._look.start()
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        with contextlib.suppress(OSError):  # it is ringing already, or is stopped
+            self._bell.send(b"!")
+
+    def stop(self) -> None:
+        """Claim no more, and wait a moment for what is being sent; the rest is sent again when its lease is over."""
+        self.stopping = True
+        self.wake()
+        deadline = time.monotonic() + STOP_SECONDS
+        self._look.join(STOP_SECONDS)
+        threads = list(self.threads)
+        for _ in threads:
+            self.ready.put(None)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._bell.close()
+        self._ear.close()
+
+    # -- the look thread ----------------------------------------------------------------------------
+
+    def _look_forever(self) -> None:
+        own_connection("-c statement_timeout=15s -c lock_timeout=5s")
+        pause, more = 0.0, True
+        while not self.stopping:
+            try:
+                self._wait(0.0 if more else max(pause, LOOK_SECONDS))
+                self._listen()
+                more = self.step()
+                pause = 0.0
+            except Exception as problem:  # whatever it is, sending must go on
+                pause = min(max(pause * 2, 0.5), 5.0)
+                more, self.connected = False, False
+                unknown = not isinstance(problem, AWAY)
+                log.warning("claiming messages failed", error=type(problem).__name__, exc_info=unknown)
+                drop_connection()
+                time.sleep(pause if not self.stopping else 0)
+        drop_connection()
+
+    def _wait(self, seconds: float) -> None:
+        """Until something rings, PostgreSQL notifies, or the time is over."""
+        ears = select.poll()
+        ears.register(self._ear, select.POLLIN)
+        if self.connected:
+            ears.register(connection.connection.fileno(), select.POLLIN)
+        if ears.poll(seconds * 1000) and not self.stopping:
+            time.sleep(GATHER_SECONDS)
+        with contextlib.suppress(BlockingIOError):
+            while self._ear.recv(4096):
+                pass
+        if self.connected:
+            wire = connection.connection.pgconn
+            wire.consume_input()
+            while wire.notifies():
+                pass
+
+    def _listen(self) -> None:
+        if not self.connected:
+            connection.ensure_connection()
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {outbox.NOTIFY}")
+            self.connected = True
+
+    def step(self) -> bool:
+        """Claim what is due and hand it to the send threads; whether there may be more at once."""
+        if time.monotonic() > self.swept_at + SWEEP_SECONDS:
+            self.swept_at = time.monotonic()
+            for lost in claims.release_expired():
+                log.warning("a message of a process that died is sent again", notification=str(lost.notification.id))
+                settling.failed(lost, settling.LOST, retry=True)
+        with self.lock:
+            free = self.free
+        if free <= 0:
+            return False
+        found = claims.claim(free)
+        for one in found.claims:
+            self._hand_over(one)
+        return bool(found.claims) and found.more
+
+    def _hand_over(self, claim: Claim) -> None:
+        with self.lock:
+            self.free -= 1
+            idle = self.waiting - self.ready.qsize()
+            if idle <= 0 and len(self.threads) < self.room:
+                thread = threading.Thread(target=self._send_forever, name="notify-send", daemon=True)
+                self.threads.add(thread)
+                thread.start()
+        self.ready.put(claim)
+
+    # -- send threads -------------------------------------------------------------------------------
+
+    def _send_forever(self) -> None:
+        own_connection()  # none of the pool: a channel that hangs would keep it from everybody else
+        try:
+            while True:
+                with self.lock:
+                    self.waiting += 1
+                try:
+                    claim = self.ready.get(timeout=IDLE_SECONDS)
+                except queue.Empty:
+                    with self.lock:
+                        if self.ready.empty():
+                            self.threads.discard(threading.current_thread())
+                            return
+                    continue
+                finally:
+                    with self.lock:
+                        self.waiting -= 1
+                if claim is None:
+                    return
+                self._send(claim)
+        finally:
+            self.threads.discard(threading.current_thread())
+            drop_connection()
+
+    def _send(self, claim: Claim) -> None:
+        try:
+            sending.attempt(claim)
+        except AWAY as problem:  # its lease runs out by itself
+            log.warning("storing what came of a message failed", error=type(problem).__name__)
+        except Exception:
+            log.exception("a message failed inside wsmon", notification=str(claim.notification.id))
+        finally:
+            drop_connection()  # send threads are many, connections few
+            with self.lock:
+                self.free += 1
+            self.wake()
+
+
+_sender: Sender | None = None
+_lock = threading.Lock()
+
+
+def tick() -> None:
+    """Each second: make sure that this process's sender runs."""
+    global _sender  # noqa: PLW0603  one per process by design
+    with _lock:
+        if _sender is None:
+            _sender = Sender()
+            _sender.start()
+
+
+def stop() -> None:
+    """Stop this process's sender, if it runs."""
+    global _sender
+    with _lock:
+        running, _sender = _sender, None
+    if running is not None:
+        running.stop()
