@@ -42,11 +42,16 @@
     if (again) { again = false; refresh(0); }
   }
 
-  function refreshLog() {
+  function logUrl() {
     const url = document.getElementById("svc-results")?.dataset.refresh;
+    return url && `${url}${url.includes("?") ? "&" : "?"}refresh=1`;
+  }
+
+  function refreshLog() {
+    const url = logUrl();
     const log = document.getElementById("svc-log");
     if (!url || log.contains(document.activeElement) || document.querySelector("#svc-results .htmx-request")) return undefined;
-    return htmx.ajax("GET", `${url}${url.includes("?") ? "&" : "?"}refresh=1`, {
+    return htmx.ajax("GET", url, {
       source: source(), target: "#svc-log", select: "#svc-log", swap: "outerHTML", selectOOB: "#log-total,#show-unhealthy",
     });
   }
@@ -81,6 +86,15 @@
     const sending = [...old.querySelectorAll(".htmx-request")].some((element) => element !== answered);
     const held = old.id === "svc-acts" && (old.querySelector("details[open]") || old.contains(document.activeElement));
     if (sending || held) event.detail.shouldSwap = false;
+  });
+  /* What was asked of another period or filter than the page shows by now comes too late: it is asked again. */
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { requestConfig, target } = event.detail;
+    if (requestConfig.elt !== source()) return;
+    const shown = target.id === "svc-log" ? logUrl() : holder().dataset.url;
+    if (requestConfig.path === shown) return;
+    event.detail.shouldSwap = false;
+    again = true;
   });
   /* Nor from under the log's: a link that is taken out of the page gets its answer, but not the chart's links. */
   document.addEventListener("htmx:beforeSwap", (event) => {
@@ -320,7 +334,9 @@
     try {
       answer = await fetch(box.dataset.series, { headers: { Accept: "application/json" }, redirect: "error" });
       if (!answer.ok) throw new Error(String(answer.status));
-      found = widened(await answer.json(), box.dataset.period);
+      const data = await answer.json();
+      if (!box.isConnected) return; /* another period was chosen meanwhile */
+      found = widened(data, box.dataset.period);
     } catch {
       if (!plot) box.textContent = "The chart's numbers did not arrive. They are in the table below.";
       return;

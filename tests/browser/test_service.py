@@ -131,6 +131,28 @@ def test_a_period_changes_table_chart_and_address(open_page: OpenPage, twilio: S
     expect(page.locator("#svc-checks-table")).to_contain_text("p95, 24 h")
 
 
+def test_a_period_chosen_during_a_refresh_stays(open_page: OpenPage, twilio: Service) -> None:
+    page = open_page(TWILIO)
+    drawn(page)
+    held: list[Route] = []
+    page.route(re.compile(r"/live/$"), lambda route: held.append(route))  # noqa: PLW0108  no builtin
+    with page.expect_request(re.compile(r"/live/$")):
+        page.evaluate("document.body.dispatchEvent(new Event('resync'))")
+    page.locator("#period-7d").click()
+    expect(page.locator("#svc-checks-table")).to_contain_text("p95, 7 d")
+    page.evaluate("""() => {
+        window.seen = [];
+        const look = () => window.seen.push(document.querySelector("#svc-checks-table").textContent);
+        new MutationObserver(look).observe(document.querySelector("#main"), {childList: true, subtree: true});
+    }""")
+    with page.expect_response(re.compile(r"/live/.*period=7d")):  # it asks again
+        held[0].continue_()
+    expect(page.locator("#svc-checks-table")).to_contain_text("p95, 7 d")
+    drawn(page)
+    page.wait_for_timeout(300)
+    assert [text for text in page.evaluate("window.seen") if "p95, 7 d" not in text] == []
+
+
 def test_one_check_can_be_charted_alone(open_page: OpenPage, twilio: Service) -> None:
     page = open_page(TWILIO)
     drawn(page)
