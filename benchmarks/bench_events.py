@@ -112,7 +112,7 @@ def main(arguments: argparse.Namespace) -> None:
         ]
         for name in small
     ]
-    title = f"Webhooks' pages, p95 of 40 requests (better of two rounds), with {few:,} and {many:,} events"
+    title = f"Webhooks' pages, p95 of 100 requests (better of two rounds), with {few:,} and {many:,} events"
     table(title, ["page", "few", "many", "ratio", "time / ratio"], rows)
 
 
@@ -172,7 +172,7 @@ def measure(session: requests.Session, base: str, found: dict[str, str]) -> dict
 def _round(session: requests.Session, base: str, found: dict[str, str]) -> dict[str, float]:
     """Each page in turn, so that a moment in which the machine does something else is not one page's alone."""
     took: dict[str, list[float]] = {name: [] for name in found}
-    for number in range(44):
+    for number in range(104):
         for name, address in found.items():
             started = time.perf_counter()
             answer = session.get(base + address, timeout=60)
