@@ -207,3 +207,15 @@ def test_a_test_that_cannot_be_made_says_so_in_its_row(open_page: OpenPage) -> N
     Check.objects.update(kind="no-such-kind")
     page.get_by_role("button", name="Test functionality now").click()
     expect(result).to_contain_text("has no no-such-kind test")
+
+
+def test_the_header_has_room_for_every_count(open_page: OpenPage) -> None:
+    tell()
+    page = open_page("/")
+    expect(page.locator("#live .w")).to_have_text("Live")
+    fill = """() => document.querySelectorAll('.ws-nav .ws-counted')
+        .forEach((box) => { box.innerHTML = '<span class="ws-count">999+</span>'; })"""
+    for width in (1920, 1440, 1300, 1181, 1180, 1081, 1000, 961, 800, 700):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate(fill)
+        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), width
