@@ -95,13 +95,16 @@ def test_nothing_in_a_row_is_cut_off_or_overlaps(open_page: OpenPage, services: 
 
 
 def test_the_deadline_is_counted_down(open_page: OpenPage, services: dict[str, Service]) -> None:
-    Breaker.objects.filter(service=services["booking-app"]).update(opened_at=timezone.now(), open_for=8)
+    Breaker.objects.filter(service=services["booking-app"]).update(opened_at=timezone.now(), open_for=12)
     page = open_page("/breakers/")
     item = row(page, services["booking-app"])
-    expect(item.locator("time[data-in]")).to_have_text(re.compile(r"in [5-8] s"))
-    first = int(item.locator(".ws-ring text").text_content() or "")
-    expect(item.locator(".ws-ring text")).to_have_text(str(first - 2), timeout=4000)
-    expect(item.locator(".why")).to_contain_text("The next call is the trial", timeout=15_000)
+    expect(item.locator("time[data-in]")).to_have_text(re.compile(r"in \d+ s"))
+    ring = item.locator(".ws-ring text")
+    first = int(ring.text_content() or "")
+    assert 0 < first <= 12
+    expect(ring).not_to_have_text(str(first))  # by how much it is less by then, the machine decides
+    assert int(ring.text_content() or "") < first
+    expect(item.locator(".why")).to_contain_text("The next call is the trial", timeout=30_000)
 
 
 def test_without_javascript_the_deadline_is_a_clock_time(open_page: OpenPage, services: dict[str, Service]) -> None:
