@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import select
-import socket
 import threading
 import time
 from collections import Counter
@@ -34,6 +32,7 @@ from webhooks.schedule import Answer
 from webhooks.settling import Tried
 from webhooks.vocabulary import Lane
 from wsmon.connections import AWAY, drop_connection, own_connection
+from wsmon.ears import Ears
 from wsmon.http import http_client
 from wsmon.vocabulary import Category
 
@@ -72,11 +71,8 @@ class Dispatcher:
         """Destinations whose breaker this process has asked for."""
         self.stopping = False
         self.woken = False
-        self.connected = False
         self.swept_at = float("-inf")
-        self._bell, self._ear = socket.socketpair()
-        for end in (self._bell, self._ear):
-            end.setblocking(False)
+        self.ears = Ears(store.CHANNEL)
         self._threads: list[threading.Thread] = []
 
     # -- what others call ---------------------------------------------------------------------------
@@ -92,8 +88,7 @@ class Dispatcher:
         """There may be something to send."""
         if not self.woken:
             self.woken = True
-            with contextlib.suppress(OSError):  # it is ringing already, or is stopped
-                self._bell.send(b"!")
+            self.ears.ring()
 
     def stop(self) -> None:
         """Finish the tries that run, store what they found, give everything else back."""
@@ -113,8 +108,7 @@ class Dispatcher:
             time.sleep(0.02)
         self.results.put(None)
         settle.join(max(0.0, deadline + 1 - time.monotonic()))
-        self._bell.close()
-        self._ear.close()
+        self.ears.close()
 
     # -- the dispatch thread ------------------------------------------------------------------------
 
@@ -123,43 +117,22 @@ class Dispatcher:
         pause, more = 0.0, False
         while not self.stopping:
             try:
-                self._wait(0.0 if more else max(pause, LOOK_SECONDS))
-                self._listen()
+                self.ears.wait(0.0 if more else max(pause, LOOK_SECONDS))
+                self.ears.hear()
+                self.woken = False  # only now: who rings until then is heard by the look that follows
+                self.ears.listen()
                 more = self.step()
                 pause = 0.0
             except Exception as problem:  # whatever it is, sending must go on
                 pause = min(max(pause * 2, 0.25), 2.0)
-                more, self.connected = False, False
+                more = False
+                self.ears.deaf()
                 unknown = not isinstance(problem, AWAY)
                 log.warning("claiming deliveries failed", error=type(problem).__name__, exc_info=unknown)
                 drop_connection()
         with contextlib.suppress(*AWAY):
             self._give_back_all()
         drop_connection()
-
-    def _wait(self, seconds: float) -> None:
-        """Until something rings, PostgreSQL notifies, or the time is over."""
-        ears = select.poll()
-        ears.register(self._ear, select.POLLIN)
-        if self.connected:
-            ears.register(connection.connection.fileno(), select.POLLIN)
-        ears.poll(seconds * 1000)
-        with contextlib.suppress(BlockingIOError):
-            while self._ear.recv(4096):
-                pass
-        self.woken = False  # only now: who rings until then is heard by the look that follows
-        if self.connected:
-            wire = connection.connection.pgconn
-            wire.consume_input()
-            while wire.notifies():
-                pass
-
-    def _listen(self) -> None:
-        if not self.connected:
-            connection.ensure_connection()
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {store.CHANNEL}")
-            self.connected = True
 
     def step(self) -> bool:
         """Claim what is due and hand it to the send threads; whether there may be more at once."""

@@ -9,10 +9,8 @@ committed, whatever transaction a caller is in. While the store is away it goes 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import queue
-import select
 import socket
 import threading
 import time
@@ -26,7 +24,8 @@ from monitoring.breakers.local import ASK_SECONDS, LocalBreaker
 from monitoring.breakers.machine import Fold, Mode
 from monitoring.breakers.policy import NEUTRAL, Ending
 from monitoring.breakers.store import Shared
-from wsmon.connections import AWAY, own_connection
+from wsmon.connections import AWAY, drop_connection, own_connection
+from wsmon.ears import Ears
 
 log = structlog.get_logger(__name__)
 
@@ -81,12 +80,9 @@ class Syncer:
         self._stopping = False
         self._woken = False
         self._notified = True
-        self._connected = False
         self._reported = False
         self._full_at = float("-inf")
-        self._bell, self._ear = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
+        self._ears = Ears(store.CHANNEL)
 
     def breaker(self, name: str) -> LocalBreaker:
         """The breaker of that name; starts the thread at the first call."""
@@ -109,7 +105,7 @@ class Syncer:
         """Do a round at once."""
         if not self._woken:
             self._woken = True
-            self._ring()
+            self._ears.ring()
 
     def ask(self, local: LocalBreaker, token: str) -> bool | None:
         """Ask for a trial's place: granted, refused, or (None) no answer in time."""
@@ -130,7 +126,7 @@ class Syncer:
         """Write what was counted and end the thread; a later call starts a new one."""
         with self._lock:
             thread, self._stopping = self._thread, True
-        self._ring()
+        self._ears.ring()
         if thread is not None:
             thread.join(seconds)
         with self._lock:
@@ -140,11 +136,7 @@ class Syncer:
         self._jobs.put(job)
         with self._lock:
             self._start()
-        self._ring()
-
-    def _ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is ringing already
-            self._bell.send(b"!")
+        self._ears.ring()
 
     # -- the thread ---------------------------------------------------------------------------------
 
@@ -154,9 +146,10 @@ class Syncer:
         me = threading.current_thread()
         while self._thread is me and not self._stopping:
             try:
-                called = self._connected and (self._woken or self._notified)
-                self._wait(0.0 if called else last_round + self._pause() - time.monotonic())
-                self._connect()
+                called = self._ears.listening and (self._woken or self._notified)
+                self._ears.wait(0.0 if called else last_round + self._pause() - time.monotonic())
+                self._notified |= self._ears.hear()
+                self._listen()
                 self._serve()
                 if self._woken or self._notified or time.monotonic() >= last_round + self._pause():
                     full, self._woken, self._notified = self._notified, False, False
@@ -168,35 +161,15 @@ class Syncer:
         self._finish()
 
     def _pause(self) -> float:
-        if not self._connected:
+        if not self._ears.listening:
             return RETRY_SECONDS
         pressing = self._running or any(local.pressing for local in list(self.breakers.values()))
         return BUSY_SECONDS if pressing else QUIET_SECONDS
 
-    def _wait(self, seconds: float) -> None:
-        """Until something rings, the store notifies, or the time is over."""
-        ears = select.poll()  # unlike select(), whatever the number of open files
-        ears.register(self._ear, select.POLLIN)
-        if self._connected:
-            ears.register(connection.connection.fileno(), select.POLLIN)
-        ears.poll(max(0.0, seconds) * 1000)
-        with contextlib.suppress(BlockingIOError):
-            while self._ear.recv(4096):
-                pass
-        if self._connected:
-            wire = connection.connection.pgconn
-            wire.consume_input()
-            while wire.notifies():
-                self._notified = True
-
-    def _connect(self) -> None:
-        if self._connected:
-            return
-        connection.ensure_connection()
-        connection.connection.add_notify_handler(self._notice)
-        with connection.cursor() as cursor:
-            cursor.execute(f"LISTEN {store.CHANNEL}")
-        self._connected, self._reported, self._notified = True, False, True
+    def _listen(self) -> None:
+        if self._ears.listen():
+            connection.connection.add_notify_handler(self._notice)
+            self._reported, self._notified = False, True
 
     def _notice(self, _notify: object) -> None:
         self._notified = True
@@ -207,9 +180,8 @@ class Syncer:
         elif not self._reported:
             log.warning("breakers: the store does not answer, going on alone", error=type(problem).__name__)
             self._reported = True
-        self._connected = False
-        with contextlib.suppress(*AWAY):
-            connection.close()
+        self._ears.deaf()
+        drop_connection()
         self._answer_without_store()
 
     def _answer_without_store(self) -> None:
@@ -321,7 +293,7 @@ class Syncer:
 
     def _finish(self) -> None:
         try:
-            self._connect()
+            self._listen()
             self._serve()
             self.round()
             self._flush(list(self.breakers.values()))  # of breakers that the round has made known
@@ -332,7 +304,7 @@ class Syncer:
             self._lost(problem)
         finally:
             self._answer_without_store()
-            self._connected = False
+            self._ears.deaf()
             connection.close()
 
 

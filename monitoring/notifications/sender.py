@@ -6,19 +6,16 @@ it. A tick of the scheduler only makes sure that it runs: work is in rows, and a
 
 from __future__ import annotations
 
-import contextlib
 import queue
-import select
-import socket
 import threading
 import time
 
 import structlog
-from django.db import connection
 
 from monitoring.notifications import claims, outbox, sending, settling
 from monitoring.notifications.claims import Claim
 from wsmon.connections import AWAY, drop_connection, own_connection
+from wsmon.ears import Ears
 
 log = structlog.get_logger(__name__)
 
@@ -46,11 +43,8 @@ class Sender:
         """Send threads without work."""
         self.threads: set[threading.Thread] = set()
         self.stopping = False
-        self.connected = False
         self.swept_at = float("-inf")
-        self._bell, self._ear = socket.socketpair()
-        for end in (self._bell, self._ear):
-            end.setblocking(False)
+        self.ears = Ears(outbox.NOTIFY)
         self._look = threading.Thread(target=self._look_forever, name="notify-look", daemon=True)
 
     def start(self) -> None:
@@ -59,8 +53,7 @@ class Sender:
 
     def wake(self) -> None:
         """There may be something to send."""
-        with contextlib.suppress(OSError):  # it is ringing already, or is stopped
-            self._bell.send(b"!")
+        self.ears.ring()
 
     def stop(self) -> None:
         """Claim no more, and wait a moment for what is being sent; the rest is sent again when its lease is over."""
@@ -73,8 +66,7 @@ class Sender:
             self.ready.put(None)
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._bell.close()
-        self._ear.close()
+        self.ears.close()
 
     # -- the look thread ----------------------------------------------------------------------------
 
@@ -83,42 +75,21 @@ class Sender:
         pause, more = 0.0, True
         while not self.stopping:
             try:
-                self._wait(0.0 if more else max(pause, LOOK_SECONDS))
-                self._listen()
+                if self.ears.wait(0.0 if more else max(pause, LOOK_SECONDS)) and not self.stopping:
+                    time.sleep(GATHER_SECONDS)
+                self.ears.hear()
+                self.ears.listen()
                 more = self.step()
                 pause = 0.0
             except Exception as problem:  # whatever it is, sending must go on
                 pause = min(max(pause * 2, 0.5), 5.0)
-                more, self.connected = False, False
+                more = False
+                self.ears.deaf()
                 unknown = not isinstance(problem, AWAY)
                 log.warning("claiming messages failed", error=type(problem).__name__, exc_info=unknown)
                 drop_connection()
                 time.sleep(pause if not self.stopping else 0)
         drop_connection()
-
-    def _wait(self, seconds: float) -> None:
-        """Until something rings, PostgreSQL notifies, or the time is over."""
-        ears = select.poll()
-        ears.register(self._ear, select.POLLIN)
-        if self.connected:
-            ears.register(connection.connection.fileno(), select.POLLIN)
-        if ears.poll(seconds * 1000) and not self.stopping:
-            time.sleep(GATHER_SECONDS)
-        with contextlib.suppress(BlockingIOError):
-            while self._ear.recv(4096):
-                pass
-        if self.connected:
-            wire = connection.connection.pgconn
-            wire.consume_input()
-            while wire.notifies():
-                pass
-
-    def _listen(self) -> None:
-        if not self.connected:
-            connection.ensure_connection()
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {outbox.NOTIFY}")
-            self.connected = True
 
     def step(self) -> bool:
         """Claim what is due and hand it to the send threads; whether there may be more at once."""

@@ -116,7 +116,7 @@ def test_how_a_trial_ended_is_told_when_postgresql_is_back(
     eventually(lambda: Breaker.objects.filter(state="OPEN").exists(), "the store opened it")
     passed = eventually(guard.trial, "a trial is let through")
     with stopped(embedded_database):
-        eventually(lambda: not syncer._connected, "it is noticed")
+        eventually(lambda: not syncer._ears.listening, "it is noticed")
         guard.end(passed, OK)
     eventually(lambda: Breaker.objects.filter(state="CLOSED").exists(), "the trial closed it")
 

@@ -26,7 +26,7 @@ def start() -> Iterator[Callable[[], Sender]]:
     def make() -> Sender:
         made.append(Sender())
         made[-1].start()
-        assert wait_until(lambda: made[-1].connected, 10)
+        assert wait_until(lambda: made[-1].ears.listening, 10)
         return made[-1]
 
     yield make
