@@ -6,8 +6,8 @@ Nothing with history is deleted: it is archived, and revived when its name comes
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
-from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -56,16 +56,23 @@ def revive_service(service: Service) -> list[Check]:
     return checks
 
 
-def move_aside_service(service: Service) -> None:
-    """Rename an archived service because its name is wanted."""
-    service.slug = free_name(service.slug, lambda slug: _exists(Service.objects.filter(slug=slug)))
-    service.save(update_fields=["slug"])
+def archive(row: Any) -> None:
+    """Take something that has no parts out of use; its history stays."""
+    row.archived_at = timezone.now()
+    row.save(update_fields=["archived_at"])
+
+
+def move_aside(row: Any) -> None:
+    """Rename something archived because its name, its ``slug``, is wanted."""
+    others = type(row)._default_manager
+    row.slug = free_name(row.slug, lambda slug: others.filter(slug=slug).exists())
+    row.save(update_fields=["slug"])
 
 
 def move_aside_check(check: Check) -> None:
     """Rename an archived check because its name is wanted."""
     others = Check.objects.filter(service=check.service_id)
-    check.name = free_name(check.name, lambda name: _exists(others.filter(name=name)))
+    check.name = free_name(check.name, lambda name: others.filter(name=name).exists())
     check.save(update_fields=["name"])
 
 
@@ -79,10 +86,6 @@ def changed(check_ids: Collection[int], service_ids: Iterable[int]) -> None:
     settle_services(dict.fromkeys(in_use, now))
     if ids:
         live.publish("state", {"services": ids})
-
-
-def _exists(rows: QuerySet[Model]) -> bool:
-    return rows.exists()
 
 
 def free_name(name: str, taken: Callable[[str], bool]) -> str:

@@ -10,7 +10,7 @@ the file ends when the key goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,11 +18,11 @@ from pydantic import BaseModel
 import providers
 from monitoring import literals
 from monitoring.models import Check, Service
-from monitoring.planning import Planner
+from monitoring.planning import ServicePlanner
 from monitoring.schema import BREAKERS, STORED, ServiceSpec, default_interval, default_timeout, read_service
 from providers.base import Kind
-from wsmon.config.problems import Finding, dotted, show
-from wsmon.config.schema import wrong_mapping
+from wsmon.config.named import read_named
+from wsmon.config.problems import Finding, dotted
 from wsmon.config.section import Exported, Plan
 from wsmon.durations import format_duration
 from wsmon.vocabulary import JSON, Criticality
@@ -37,19 +37,11 @@ class ServicesSection:
 
     def read(self, data: Any) -> tuple[list[ServiceSpec], list[Finding]]:
         """Judge every service; the specs are only complete when there is no finding."""
-        if not isinstance(data, Mapping):
-            return [], [Finding((), wrong_mapping(data))]
-        specs: list[ServiceSpec] = []
-        findings: list[Finding] = []
-        for slug, value in data.items():
-            spec, found = read_service(slug, value)
-            findings += [finding.under(slug) for finding in found]
-            specs += [spec] if spec else []
-        return specs, findings + list(same_origins(data))
+        return read_named(data, read_service)
 
     def plan(self, wish: list[ServiceSpec], *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:  # noqa: ARG002
         """Compare with the database."""
-        return Planner(wish, prune).plan()
+        return ServicePlanner(wish, prune).plan()
 
     def export(self) -> Exported:
         """Every service in use, in the order they were made."""
@@ -61,15 +53,6 @@ class ServicesSection:
 
 
 services_section = ServicesSection()
-
-
-def same_origins(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Two entries that are renamed from the same one."""
-    seen: dict[str, str] = {}
-    for slug, value in data.items():
-        source = value.get("renamed_from") if isinstance(value, Mapping) else None
-        if isinstance(source, str) and seen.setdefault(source, slug) != slug:
-            yield Finding((slug, "renamed_from"), f"{seen[source]} is renamed from {show(source)} too")
 
 
 def _service(service: Service, remarks: list[str]) -> dict[str, JSON]:

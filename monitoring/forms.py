@@ -117,14 +117,10 @@ class NamedForm(_AnyForm):
     def validate_constraints(self) -> None:
         """As above."""
 
-    def move_aside(self, holder: Any) -> None:
-        """Rename an archived row because its name is wanted."""
-        raise NotImplementedError
-
     def save(self, commit: bool = True) -> Any:
         """Save; an archived holder of the name makes room."""
         if self.aside:
-            self.move_aside(self.aside)
+            changes.move_aside(self.aside)
         return super().save(commit)
 
 
@@ -161,10 +157,6 @@ class ServiceForm(NamedForm):
         if slug is not None:
             self.find_holder(slug)
         return cleaned
-
-    def move_aside(self, holder: Service) -> None:
-        """Rename an archived service because its name is wanted."""
-        changes.move_aside_service(holder)
 
 
 class _OfService(_AnyForm):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, Protocol, TypeVar
 
 from monitoring import actions, changes, renaming
 from monitoring.literals import mask
 from monitoring.models import Check, Credential, Service
 from monitoring.schema import STORED, CheckSpec, ServiceSpec
 from wsmon.audit import Actor
+from wsmon.config.named import Planner, match
 from wsmon.config.problems import Finding, show
-from wsmon.config.section import Change, Plan
 from wsmon.durations import format_duration
 
 ACTOR = Actor.system("apply")
@@ -22,60 +21,21 @@ _CHECK_FIELDS = ("kind", "interval", "timeout", "degraded_over", "confirm_down",
 _SERVICE_FIELDS = ("provider", "name", "criticality")
 
 
-class Kept(Protocol):
-    """A row that is archived instead of being deleted."""
+class ServicePlanner(Planner[ServiceSpec, Service]):
+    """Plans services with their credentials, checks and pauses, and remembers what its changes touch."""
 
-    id: Any
-    archived_at: Any
-
-
-Row = TypeVar("Row", bound=Kept)
-
-
-class Planner:
-    """Compares specs with the rows as they are, and remembers what its changes touch."""
+    noun = "service"
 
     def __init__(self, wish: list[ServiceSpec], prune: bool) -> None:
-        self.wish = wish
-        self.prune = prune
-        self.result = Plan(finish=self.finish)
-        self.rows: dict[str, Service] = {}
+        super().__init__(wish, prune, self.finish)
         self.touched_services: set[int] = set()
         self.touched_checks: set[int] = set()
 
-    def plan(self) -> Plan:
-        """Look at every service of the file, then at what the file does not mention."""
+    def present(self) -> dict[str, Service]:
+        """Every service with its checks and credentials; nobody else changes these meanwhile."""
         changes.lock_checks()
-        present = {
-            service.slug: service
-            for service in Service.objects.order_by("id").prefetch_related("checks", "credentials")
-        }
-        wished = {spec.slug for spec in self.wish}
-        used: set[int] = set()
-        for spec in self.wish:
-            row, aside, problem = match(spec.slug, spec.renamed_from, present, wished)
-            self.result.names[spec.slug] = row.id if row else None
-            if problem:
-                self.result.findings.append(Finding((spec.slug, "renamed_from"), problem))
-                continue
-            used |= {row.id} if row else set()
-            self.service(spec, row, aside)
-        for service in present.values():
-            if service.archived_at is None and service.id not in used:
-                self.result.names |= {} if self.prune else {service.slug: service.id}
-                self.leave(f"service {service.slug}", partial(self.archive_service, service))
-        return self.result
-
-    def add(self, sign: str, text: str, act: Any) -> None:
-        """Append a change."""
-        self.result.changes.append(Change(sign, text, act))
-
-    def leave(self, name: str, archive: Any) -> None:
-        """Something is not in the file."""
-        if self.prune:
-            self.add("-", f"{name} (archived, its history is kept)", archive)
-        else:
-            self.result.not_in_file.append(name)
+        rows = Service.objects.order_by("id").prefetch_related("checks", "credentials")
+        return {service.slug: service for service in rows}
 
     def finish(self) -> None:
         """Make what changed due, and tell."""
@@ -83,26 +43,31 @@ class Planner:
 
     # Services ------------------------------------------------------------------------------------
 
-    def service(self, spec: ServiceSpec, row: Service | None, aside: Service | None) -> None:
+    def one(self, spec: ServiceSpec, row: Service | None, aside: Service | None) -> None:
         """Plan one service with its credentials, checks and pause."""
-        differences = list(_service_differences(spec, row)) if row else []
-        save = partial(self.save_service, spec, row, aside)
-        if row is None:
-            self.add("+", f"service {spec.slug} (provider {spec.provider})", save)
-        elif row.archived_at is not None:
-            words = ", ".join(["revived with its history", *differences])
-            self.add("+", f"service {spec.slug}: {words}", save)
-        elif differences:
-            self.add("~", f"service {spec.slug}: " + ", ".join(differences), save)
-        else:
-            self.rows[spec.slug] = row
+        super().one(spec, row, aside)
         self.credentials(spec, row)
         self.pause(spec, self.checks(spec, row))
 
-    def save_service(self, spec: ServiceSpec, row: Service | None, aside: Service | None) -> None:
+    def what(self, spec: ServiceSpec) -> str:
+        """Its provider."""
+        return f"provider {spec.provider}"
+
+    def differences(self, spec: ServiceSpec, row: Service) -> Iterator[str]:
+        """What a change would change."""
+        if row.slug != spec.slug:
+            yield f"renamed from {row.slug}"
+        for name in _SERVICE_FIELDS:
+            old, new = getattr(row, name), getattr(spec, name)
+            if old != new:
+                yield f"{name} {_say(old)} -> {_say(new)}"
+        if row.breaker != dict(spec.breaker):
+            yield "breaker changed"
+
+    def save(self, spec: ServiceSpec, row: Service | None, aside: Service | None) -> None:
         """Write one service; an archived holder of its name makes room."""
         if aside:
-            changes.move_aside_service(aside)
+            changes.move_aside(aside)
         service = row if row is not None else Service()
         old = service.slug
         service.slug, service.provider, service.name = spec.slug, spec.provider, spec.name
@@ -116,10 +81,10 @@ class Planner:
         self.touched_services.add(service.id)
         self.touched_checks |= {check.id for check in service.checks.filter(archived_at=None)}
 
-    def archive_service(self, service: Service) -> None:
+    def archive(self, row: Service) -> None:
         """Take a service out of use."""
-        changes.archive_service(service)
-        self.touched_services.add(service.id)
+        changes.archive_service(row)
+        self.touched_services.add(row.id)
 
     # Credentials ---------------------------------------------------------------------------------
 
@@ -198,7 +163,7 @@ class Planner:
             every = f"{kind}every {format_duration(wanted.interval)}, timeout {format_duration(wanted.timeout)}"
             self.add("+", f"{target}: {every}", save)
         elif check.archived_at is not None:
-            self.add("+", f"{target}: " + ", ".join(["revived with its history", *differences]), save)
+            self.add("+", f"{target}: " + ", ".join([self.revived, *differences]), save)
         elif differences:
             self.add("~", f"{target}: " + ", ".join(differences), save)
 
@@ -248,38 +213,6 @@ class Planner:
         else:
             actions.resume(checks, ACTOR, "no longer paused in the configuration file")
         self.touched_services.add(self.rows[slug].id)
-
-
-def match(
-    name: str, renamed_from: str | None, present: Mapping[str, Row], wished: Collection[str]
-) -> tuple[Row | None, Row | None, str]:
-    """The row that is meant by a name: ``(row or None, archived row that holds the name, problem)``.
-
-    ``renamed_from`` may stay in the file after it was done: it counts only while nothing in use has the
-    new name.
-    """
-    row = present.get(name)
-    source = present.get(renamed_from) if renamed_from and renamed_from != name else None
-    if (
-        source is None
-        or renamed_from is None
-        or (row is not None and (row.archived_at is None or source.archived_at is not None))
-    ):
-        return row, None, ""
-    if renamed_from in wished:
-        return row, None, f"{show(renamed_from)} is in the file too; it cannot be renamed and stay"
-    return source, row, ""
-
-
-def _service_differences(spec: ServiceSpec, row: Service) -> Iterator[str]:
-    if row.slug != spec.slug:
-        yield f"renamed from {row.slug}"
-    for name in _SERVICE_FIELDS:
-        old, new = getattr(row, name), getattr(spec, name)
-        if old != new:
-            yield f"{name} {_say(old)} -> {_say(new)}"
-    if row.breaker != dict(spec.breaker):
-        yield "breaker changed"
 
 
 def _check_differences(wanted: CheckSpec, check: Check) -> Iterator[str]:

@@ -14,7 +14,6 @@ from typing import Any
 from django.utils import timezone
 
 from monitoring.breakers import circuits
-from monitoring.changes import free_name
 from monitoring.schema import STORED
 from webhooks import catalog
 from webhooks.circuits import DEFAULT_POLICY, own_name
@@ -78,12 +77,6 @@ def archive_source(source: Source) -> None:
     _archive(source)
 
 
-def move_aside_source(source: Source) -> None:
-    """Rename an archived source because its name is wanted."""
-    source.slug = free_name(source.slug, lambda slug: Source.objects.filter(slug=slug).exists())
-    source.save(update_fields=["slug"])
-
-
 # Destinations -------------------------------------------------------------------------------------
 
 
@@ -112,12 +105,6 @@ def archive_destination(destination: Destination) -> None:
     """Take a destination, its routes and its breaker out of use; its deliveries stay."""
     _archive(destination)
     circuits.archive(own_name(destination.slug))
-
-
-def move_aside_destination(destination: Destination) -> None:
-    """Rename an archived destination because its name is wanted; its breaker's name gives way by itself."""
-    destination.slug = free_name(destination.slug, lambda slug: Destination.objects.filter(slug=slug).exists())
-    destination.save(update_fields=["slug"])
 
 
 def _archive(row: Source | Destination) -> None:

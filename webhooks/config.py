@@ -7,16 +7,17 @@ its vendor's own variables; while these are unset it is *not configured*, and re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import providers
 from monitoring import literals
-from monitoring.config import export_breaker, export_options, same_origins
+from monitoring.config import export_breaker, export_options
+from monitoring.models import Service
 from providers.hooks import Scheme
 from webhooks.models import Destination, Route, Source
-from webhooks.planning import DestinationPlanner, SourcePlanner, service_of, services_in_use
-from webhooks.routeplanning import RoutePlanner, destinations_in_use, sources_in_use
+from webhooks.planning import DestinationPlanner, SourcePlanner, service_of
+from webhooks.routeplanning import RoutePlanner, sources_in_use
 from webhooks.routeschema import EVERYTHING, RouteSpec, priority_word, read_route
 from webhooks.schema import (
     DestinationEntry,
@@ -28,14 +29,13 @@ from webhooks.schema import (
     words_of,
 )
 from webhooks.vocabulary import DEFAULT_RETRY, PUBLISHED, Priority
+from wsmon.config.named import in_use, read_named
 from wsmon.config.problems import Finding, dotted, show
-from wsmon.config.schema import wrong_mapping
 from wsmon.config.section import Exported, Plan
 from wsmon.durations import format_duration
 from wsmon.sizes import format_size
 from wsmon.vocabulary import JSON
 
-Spec = TypeVar("Spec", SourceSpec, DestinationSpec)
 _DESTINATION = {name: field.default for name, field in DestinationEntry.model_fields.items()}
 
 
@@ -46,11 +46,11 @@ class SourcesSection:
 
     def read(self, data: Any) -> tuple[list[SourceSpec], list[Finding]]:
         """Judge every source."""
-        return _read_named(data, read_source)
+        return read_named(data, read_source)
 
     def plan(self, wish: list[SourceSpec], *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:
         """Compare with the database."""
-        return SourcePlanner(wish, prune, services_in_use(earlier)).plan()
+        return SourcePlanner(wish, prune, in_use("services", Service, earlier)).plan()
 
     def export(self) -> Exported:
         """Every source in use, in the order they were made."""
@@ -68,11 +68,11 @@ class DestinationsSection:
 
     def read(self, data: Any) -> tuple[list[DestinationSpec], list[Finding]]:
         """Judge every destination."""
-        return _read_named(data, read_destination)
+        return read_named(data, read_destination)
 
     def plan(self, wish: list[DestinationSpec], *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:
         """Compare with the database."""
-        return DestinationPlanner(wish, prune, services_in_use(earlier)).plan()
+        return DestinationPlanner(wish, prune, in_use("services", Service, earlier)).plan()
 
     def export(self) -> Exported:
         """Every destination in use, in the order they were made."""
@@ -102,7 +102,7 @@ class RoutesSection:
 
     def plan(self, wish: list[tuple[int, RouteSpec]], *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:
         """Compare with the database."""
-        return RoutePlanner(wish, prune, sources_in_use(earlier), destinations_in_use(earlier)).plan()
+        return RoutePlanner(wish, prune, sources_in_use(earlier), in_use("destinations", Destination, earlier)).plan()
 
     def export(self) -> Exported:
         """Every route in use between what is in use, in the order they were made."""
@@ -179,20 +179,6 @@ def export_route(route: Route) -> dict[str, JSON]:
     if route.priority != Priority.NORMAL:
         found["priority"] = priority_word(route.priority)
     return found
-
-
-def _read_named(
-    data: Any, judge: Callable[[str, Any], tuple[Spec | None, list[Finding]]]
-) -> tuple[list[Spec], list[Finding]]:
-    if not isinstance(data, Mapping):
-        return [], [Finding((), wrong_mapping(data))]
-    specs: list[Spec] = []
-    findings: list[Finding] = []
-    for slug, value in data.items():
-        spec, found = judge(slug, value)
-        findings += [finding.under(slug) for finding in found]
-        specs += [spec] if spec else []
-    return specs, findings + list(same_origins(data))
 
 
 def _same_routes(specs: list[tuple[int, RouteSpec]]) -> Iterator[Finding]:

@@ -165,10 +165,6 @@ class SourceForm(_WithService):
         self.find_holder(spec.slug)
         return cleaned
 
-    def move_aside(self, holder: Source) -> None:
-        """Rename an archived source because its name is wanted."""
-        changes.move_aside_source(holder)
-
 
 class DestinationForm(_WithService):
     """One destination."""
@@ -212,10 +208,6 @@ class DestinationForm(_WithService):
         cleaned |= {"headers": dict(spec.headers), "retry": list(spec.retry), "breaker": dict(spec.breaker)}
         self.find_holder(spec.slug)
         return cleaned
-
-    def move_aside(self, holder: Destination) -> None:
-        """Rename an archived destination because its name is wanted."""
-        changes.move_aside_destination(holder)
 
 
 class RouteForm(_RouteForm):

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from monitoring.changes import move_aside
 from monitoring.literals import mask
 from monitoring.models import Service
-from monitoring.planning import match
 from monitoring.schema import STORED
 from webhooks import actions, changes
 from webhooks.models import Destination, Secret, Source
 from webhooks.schema import DestinationSpec, SourceSpec, words_of
 from webhooks.vocabulary import PUBLISHED
 from wsmon.audit import Actor
+from wsmon.config import named
 from wsmon.config.problems import Finding, not_one_of, show
-from wsmon.config.section import Change, Plan
+from wsmon.config.section import Plan
 from wsmon.durations import format_duration
 
 ACTOR = Actor.system("apply")
@@ -40,85 +40,21 @@ Spec = TypeVar("Spec", bound=SourceSpec | DestinationSpec)
 Row = TypeVar("Row", bound=Source | Destination)
 
 
-class Planner(ABC, Generic[Spec, Row]):
+class Planner(named.Planner[Spec, Row]):
     """Compares specs with the rows as they are: what sources and destinations have in common."""
 
-    noun: ClassVar[str]
     secrets_key: ClassVar[str]
 
-    def __init__(self, wish: Sequence[Spec], prune: bool, services: Mapping[str, int | None]) -> None:
-        self.wish = wish
-        self.prune = prune
+    def __init__(self, wish: Sequence[Spec], prune: bool, services: named.Names) -> None:
+        super().__init__(wish, prune, changes.told)
         self.services = services
-        self.result = Plan(finish=changes.told)
-        self.rows: dict[str, Row] = {}
 
-    def plan(self) -> Plan:
-        """Look at everything in the file, then at what the file does not mention."""
-        present = self.present()
-        wished = {spec.slug for spec in self.wish}
-        used: set[int] = set()
-        for spec in self.wish:
-            row, aside, problem = match(spec.slug, spec.renamed_from, present, wished)
-            self.result.names[spec.slug] = row.id if row else None
-            if problem:
-                self.result.findings.append(Finding((spec.slug, "renamed_from"), problem))
-                continue
-            used |= {row.id} if row else set()
-            self.check_service(spec)
-            self.one(spec, row, aside)
-        for row in present.values():
-            if row.archived_at is None and row.id not in used:
-                self.result.names |= {} if self.prune else {row.slug: row.id}
-                self.leave(row)
-        return self.result
-
-    @abstractmethod
-    def present(self) -> dict[str, Row]:
-        """Every row by name, archived ones too."""
-
-    @abstractmethod
-    def differences(self, spec: Spec, row: Row) -> Iterator[str]:
-        """What a change would change, in words."""
-
-    @abstractmethod
-    def save(self, spec: Spec, row: Row | None, aside: Row | None) -> None:
-        """Write one; an archived holder of its name makes room."""
-
-    @abstractmethod
-    def archive(self, row: Row) -> None:
-        """Take one out of use."""
-
-    def add(self, sign: str, text: str, act: Callable[[], object]) -> None:
-        """Append a change."""
-        self.result.changes.append(Change(sign, text, act))
-
-    def leave(self, row: Row) -> None:
-        """Something is not in the file."""
-        if self.prune:
-            self.add("-", f"{self.noun} {row.slug} (archived, its history is kept)", partial(self.archive, row))
-        else:
-            self.result.not_in_file.append(f"{self.noun} {row.slug}")
-
-    def check_service(self, spec: Spec) -> None:
-        """A service that is named must be there afterwards."""
+    def one(self, spec: Spec, row: Row | None, aside: Row | None) -> None:
+        """Plan one of them with its secrets; a service that is named must be there afterwards."""
         if spec.service is not None and spec.service not in self.services:
             message = not_one_of(spec.service, self.services, "a service")
             self.result.findings.append(Finding((spec.slug, "service"), message))
-
-    def one(self, spec: Spec, row: Row | None, aside: Row | None) -> None:
-        """Plan one of them with its secrets."""
-        differences = list(self.differences(spec, row)) if row else []
-        save = partial(self.save, spec, row, aside)
-        target = f"{self.noun} {spec.slug}"
-        if row is None:
-            self.add("+", f"{target} ({_what(spec)})", save)
-        elif row.archived_at is not None:
-            self.add("+", f"{target}: " + ", ".join(["revived with its history", *differences]), save)
-        elif differences:
-            self.add("~", f"{target}: " + ", ".join(differences), save)
-        else:
-            self.rows[spec.slug] = row
+        super().one(spec, row, aside)
         self.secrets(spec, row)
 
     def secrets(self, spec: Spec, row: Row | None) -> None:
@@ -159,6 +95,10 @@ class SourcePlanner(Planner[SourceSpec, Source]):
         rows = Source.objects.exclude(slug=PUBLISHED).order_by("id")
         return {row.slug: row for row in rows.select_related("service").prefetch_related("secrets")}
 
+    def what(self, spec: SourceSpec) -> str:
+        """Its provider."""
+        return f"provider {spec.provider}"
+
     def differences(self, spec: SourceSpec, row: Source) -> Iterator[str]:
         """What a change would change."""
         yield from _plain_differences(spec, row, _SOURCE_FIELDS)
@@ -167,7 +107,7 @@ class SourcePlanner(Planner[SourceSpec, Source]):
     def save(self, spec: SourceSpec, row: Source | None, aside: Source | None) -> None:
         """Write one source."""
         if aside:
-            changes.move_aside_source(aside)
+            move_aside(aside)
         source = row if row is not None else Source()
         for name in _SOURCE_FIELDS:
             setattr(source, name, getattr(spec, name))
@@ -192,6 +132,10 @@ class DestinationPlanner(Planner[DestinationSpec, Destination]):
         rows = Destination.objects.order_by("id").select_related("service", "state")
         return {row.slug: row for row in rows.prefetch_related("secrets")}
 
+    def what(self, spec: DestinationSpec) -> str:
+        """Where it is."""
+        return show(spec.url).strip('"')
+
     def differences(self, spec: DestinationSpec, row: Destination) -> Iterator[str]:
         """What a change would change."""
         yield from _plain_differences(spec, row, _DESTINATION_FIELDS)
@@ -215,7 +159,7 @@ class DestinationPlanner(Planner[DestinationSpec, Destination]):
     def save(self, spec: DestinationSpec, row: Destination | None, aside: Destination | None) -> None:
         """Write one destination, its state and its breaker."""
         if aside:
-            changes.move_aside_destination(aside)
+            move_aside(aside)
         destination = row if row is not None else Destination()
         was = destination.slug
         for name in _DESTINATION_FIELDS:
@@ -239,13 +183,6 @@ class DestinationPlanner(Planner[DestinationSpec, Destination]):
             actions.resume_destination(self.rows[slug], ACTOR, _RESUMED)
 
 
-def services_in_use(earlier: Mapping[str, Plan]) -> Mapping[str, int | None]:
-    """The services that can be named: those of the file, or of the database when it has none."""
-    if "services" in earlier:
-        return earlier["services"].names
-    return dict(Service.objects.filter(archived_at=None).values_list("slug", "id"))
-
-
 def service_of(row: Source | Destination) -> str | None:
     """The service that it names, unless that is archived: then it is as if there were none."""
     return row.service.slug if row.service and row.service.archived_at is None else None
@@ -262,10 +199,6 @@ def _service(slug: str | None) -> Service | None:
 
 def _by_position(secret: Secret) -> tuple[int, int]:
     return secret.position, secret.id
-
-
-def _what(spec: SourceSpec | DestinationSpec) -> str:
-    return f"provider {spec.provider}" if isinstance(spec, SourceSpec) else show(spec.url).strip('"')
 
 
 def _stored(present: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from webhooks import changes
 from webhooks.models import Destination, Route, Source
 from webhooks.planning import published
 from webhooks.routeschema import EVERYTHING, RouteSpec, priority_word, selection_of
+from wsmon.config.named import in_use
 from wsmon.config.problems import Finding, not_one_of, shorten
 from wsmon.config.section import Change, Plan
 
@@ -110,16 +111,7 @@ class RoutePlanner:
 
 def sources_in_use(earlier: Mapping[str, Plan]) -> Mapping[str, int | None]:
     """The sources that can be named: those of the file, or of the database when it has none."""
-    if "sources" in earlier:
-        return earlier["sources"].names
-    return dict(Source.objects.filter(archived_at=None).values_list("slug", "id")) | published()
-
-
-def destinations_in_use(earlier: Mapping[str, Plan]) -> Mapping[str, int | None]:
-    """The same for destinations."""
-    if "destinations" in earlier:
-        return earlier["destinations"].names
-    return dict(Destination.objects.filter(archived_at=None).values_list("slug", "id"))
+    return {**in_use("sources", Source, earlier), **published()}
 
 
 def _selected(events: Sequence[str], filters: Mapping[str, object]) -> str:

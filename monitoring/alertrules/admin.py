@@ -18,7 +18,6 @@ from monitoring.forms import YamlField, complain
 from monitoring.models import AlertThresholds
 from wsmon.audit import Actor, record
 from wsmon.config.applying import lock_configuration
-from wsmon.config.problems import Finding, not_one_of
 
 if TYPE_CHECKING:
     _ThresholdsAdmin = admin.ModelAdmin[AlertThresholds]
@@ -46,13 +45,7 @@ class ThresholdsForm(_ThresholdsForm):
         cleaned = dict(super().clean() or {})
         if "values" in cleaned:
             cleaned["values"], findings = thresholds.read(cleaned["values"])
-            services = config.services_in_use({})
-            findings += [
-                Finding(("services", slug), not_one_of(slug, services, "a service"))
-                for slug in cleaned["values"].get("services", {})
-                if slug not in services
-            ]
-            complain(self, findings, "values")
+            complain(self, findings + config.unknown(cleaned["values"], {}), "values")
         return cleaned
 
 

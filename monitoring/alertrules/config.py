@@ -8,6 +8,7 @@ from typing import Any
 from monitoring.alertrules import thresholds
 from monitoring.alertrules.thresholds import Thresholds
 from monitoring.models import AlertThresholds, Service
+from wsmon.config.named import in_use
 from wsmon.config.problems import Finding, not_one_of, shorten
 from wsmon.config.section import Change, Exported, Plan
 from wsmon.durations import format_duration
@@ -28,12 +29,7 @@ class AlertsSection:
     def plan(self, wish: dict[str, JSON], *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:  # noqa: ARG002
         """Compare with the database."""
         result = Plan()
-        result.findings += [
-            Finding(("services", slug), not_one_of(slug, services, "a service"))
-            for services in [services_in_use(earlier)]
-            for slug in wish.get("services", {})
-            if slug not in services
-        ]
+        result.findings += unknown(wish, earlier)
         present = stored()
         for name in sorted({*wish, *present}):
             if wish.get(name) != present.get(name):
@@ -49,6 +45,15 @@ class AlertsSection:
 alerts_section = AlertsSection()
 
 
+def unknown(values: Mapping[str, JSON], earlier: Mapping[str, Plan]) -> list[Finding]:
+    """The services that have thresholds of their own and are not there."""
+    services = in_use("services", Service, earlier)
+    named = values.get("services", {})
+    return [
+        Finding(("services", slug), not_one_of(slug, services, "a service")) for slug in named if slug not in services
+    ]
+
+
 def stored() -> dict[str, JSON]:
     """What is stored, without what is no use any more."""
     return thresholds.kept(thresholds.present())
@@ -57,13 +62,6 @@ def stored() -> dict[str, JSON]:
 def save(values: Mapping[str, JSON]) -> None:
     """Store what differs from the defaults."""
     AlertThresholds.objects.update_or_create(id=1, defaults={"values": dict(values)})
-
-
-def services_in_use(earlier: Mapping[str, Plan]) -> Mapping[str, int | None]:
-    """The services that can be named: those of the file, or of the database when it has none."""
-    if "services" in earlier:
-        return earlier["services"].names
-    return dict(Service.objects.filter(archived_at=None).values_list("slug", "id"))
 
 
 def written(values: Mapping[str, JSON]) -> dict[str, JSON]:

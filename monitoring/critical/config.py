@@ -13,8 +13,8 @@ from monitoring.critical.schema import RuleSpec, read_rule
 from monitoring.critical.wording import days_words
 from monitoring.literals import mask
 from monitoring.models import CriticalRule
+from wsmon.config.named import read_entries
 from wsmon.config.problems import Finding, dotted
-from wsmon.config.schema import wrong_mapping
 from wsmon.config.section import Change, Exported, Plan
 from wsmon.durations import format_duration
 from wsmon.vocabulary import JSON
@@ -33,15 +33,7 @@ class CriticalDaysSection:
 
     def read(self, data: Any) -> tuple[list[RuleSpec], list[Finding]]:
         """Judge every rule; the specs are only complete when there is no finding."""
-        if not isinstance(data, Mapping):
-            return [], [Finding((), wrong_mapping(data))]
-        specs: list[RuleSpec] = []
-        findings: list[Finding] = []
-        for slug, value in data.items():
-            spec, found = read_rule(slug, value)
-            findings += [finding.under(slug) for finding in found]
-            specs += [spec] if spec else []
-        return specs, findings
+        return read_entries(data, read_rule)
 
     def plan(self, wish: Sequence[RuleSpec], *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:  # noqa: ARG002
         """Compare with the database."""

@@ -14,12 +14,12 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from monitoring import renaming
+from monitoring import changes, renaming
 from monitoring.admin import InUse, KeepsRows, SuperusersConfigure
-from monitoring.escalation import planning
 from monitoring.escalation.config import export_escalation, export_rotation
 from monitoring.escalation.forms import EscalationForm, RotationForm
 from monitoring.models import Escalation, Rotation
+from monitoring.notifications.planning import told
 from wsmon.audit import Actor, record
 from wsmon.config.applying import lock_configuration
 from wsmon.durations import format_duration
@@ -69,14 +69,14 @@ class AsInFileAdmin(SuperusersConfigure, KeepsRows, _AnyAdmin):
             record(
                 Actor.of(request), f"{name}.{'change' if change else 'create'}", f"{name}:{obj.slug}", fields=fields
             )
-            planning.told()
+            told()
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         """Archive."""
         lock_configuration()
-        planning.archive(obj)
+        changes.archive(obj)
         record(Actor.of(request), f"{obj._meta.model_name}.archive", f"{obj._meta.model_name}:{obj.slug}")
-        planning.told()
+        told()
 
 
 @admin.register(Rotation)

@@ -6,26 +6,23 @@ Rotations name channels, escalations channels, rotations and services: they stan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from monitoring.alertmodels import Severity
-from monitoring.config import same_origins
-from monitoring.escalation import planning
 from monitoring.escalation.planning import EscalationPlanner, RotationPlanner
 from monitoring.escalation.schema import (
     HANDOVER,
     ZONE,
     EscalationSpec,
     RotationSpec,
-    Spec,
     read_escalation,
     read_rotation,
 )
-from monitoring.models import Escalation, Rotation
+from monitoring.models import Channel, Escalation, Rotation, Service
 from wsmon import secrets
+from wsmon.config.named import in_use, read_named
 from wsmon.config.problems import Finding
-from wsmon.config.schema import wrong_mapping
 from wsmon.config.section import Exported, Plan
 from wsmon.durations import format_duration
 from wsmon.redact import redact
@@ -39,11 +36,11 @@ class RotationsSection:
 
     def read(self, data: Any) -> tuple[list[RotationSpec], list[Finding]]:
         """Judge every rotation."""
-        return _read_named(data, read_rotation)
+        return read_named(data, read_rotation)
 
     def plan(self, wish: list[RotationSpec], *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:
         """Compare with the database."""
-        return RotationPlanner(wish, prune, planning.channels_in_use(earlier)).plan()
+        return RotationPlanner(wish, prune, in_use("channels", Channel, earlier)).plan()
 
     def export(self) -> Exported:
         """Every rotation in use, in the order they were made."""
@@ -58,12 +55,12 @@ class EscalationsSection:
 
     def read(self, data: Any) -> tuple[list[EscalationSpec], list[Finding]]:
         """Judge every escalation."""
-        return _read_named(data, read_escalation)
+        return read_named(data, read_escalation)
 
     def plan(self, wish: list[EscalationSpec], *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:
         """Compare with the database."""
-        channels, rotations = planning.channels_in_use(earlier), planning.rotations_in_use(earlier)
-        return EscalationPlanner(wish, prune, channels, rotations, planning.services_in_use(earlier)).plan()
+        channels, rotations = in_use("channels", Channel, earlier), in_use("rotations", Rotation, earlier)
+        return EscalationPlanner(wish, prune, channels, rotations, in_use("services", Service, earlier)).plan()
 
     def export(self) -> Exported:
         """Every escalation in use, in the order they were made."""
@@ -101,17 +98,3 @@ def export_escalation(row: Escalation) -> dict[str, JSON]:
     if row.min_severity != Severity.CRITICAL:
         found["min_severity"] = row.min_severity
     return found
-
-
-def _read_named(
-    data: Any, judge: Callable[[str, Any], tuple[Spec | None, list[Finding]]]
-) -> tuple[list[Spec], list[Finding]]:
-    if not isinstance(data, Mapping):
-        return [], [Finding((), wrong_mapping(data))]
-    specs: list[Spec] = []
-    findings: list[Finding] = []
-    for slug, value in data.items():
-        spec, found = judge(slug, value)
-        findings += [finding.under(slug) for finding in found]
-        specs += [spec] if spec else []
-    return specs, findings + list(same_origins(data))

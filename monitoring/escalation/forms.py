@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from monitoring.escalation import planning
 from monitoring.escalation.config import export_escalation, export_rotation
 from monitoring.escalation.planning import EscalationPlanner, RotationPlanner
 from monitoring.escalation.schema import EscalationSpec, RotationSpec, read_escalation, read_rotation
 from monitoring.forms import NamedForm, YamlField, complain
-from monitoring.models import Escalation, Rotation
+from monitoring.models import Channel, Escalation, Rotation, Service
+from wsmon.config.named import in_use
 from wsmon.config.problems import Finding
 
 
@@ -42,10 +42,6 @@ class AsInFileForm(NamedForm):
         """What it names and what is not there."""
         raise NotImplementedError
 
-    def move_aside(self, holder: Any) -> None:
-        """Rename an archived one because its name is wanted."""
-        planning.move_aside(holder)
-
 
 class RotationForm(AsInFileForm):
     """A rotation."""
@@ -66,7 +62,7 @@ class RotationForm(AsInFileForm):
 
     def unknown(self, spec: RotationSpec) -> list[Finding]:
         """Channels that are not there."""
-        return list(RotationPlanner([], False, planning.channels_in_use({})).unknown(spec))
+        return list(RotationPlanner([], False, in_use("channels", Channel, {})).unknown(spec))
 
 
 class EscalationForm(AsInFileForm):
@@ -88,5 +84,5 @@ class EscalationForm(AsInFileForm):
 
     def unknown(self, spec: EscalationSpec) -> list[Finding]:
         """Channels, rotations and services that are not there."""
-        names = planning.channels_in_use({}), planning.rotations_in_use({}), planning.services_in_use({})
+        names = in_use("channels", Channel, {}), in_use("rotations", Rotation, {}), in_use("services", Service, {})
         return list(EscalationPlanner([], False, *names).unknown(spec))

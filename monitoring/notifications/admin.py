@@ -14,7 +14,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from monitoring import renaming
+from monitoring import changes, renaming
 from monitoring.admin import InUse, KeepsRows, SuperusersConfigure
 from monitoring.models import Channel, Notification, PushSubscription
 from monitoring.notifications import channels, planning
@@ -86,7 +86,7 @@ class ChannelAdmin(SuperusersConfigure, KeepsRows, _AnyAdmin):
     def delete_model(self, request: HttpRequest, obj: Channel) -> None:
         """Archive."""
         lock_configuration()
-        planning.archive(obj)
+        changes.archive(obj)
         record(Actor.of(request), "channel.archive", f"channel:{obj.slug}")
         planning.told()
 

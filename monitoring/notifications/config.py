@@ -8,13 +8,12 @@ from typing import Any
 from django.conf import settings
 
 from monitoring.alertmodels import Severity
-from monitoring.config import same_origins
-from monitoring.models import Channel
+from monitoring.models import Channel, Service
 from monitoring.notifications import planning
 from monitoring.notifications.planning import ChannelPlanner
 from monitoring.notifications.schema import MAX_PER_HOUR, ChannelSpec, read_channel
+from wsmon.config.named import in_use, read_named
 from wsmon.config.problems import Finding
-from wsmon.config.schema import wrong_mapping
 from wsmon.config.section import Exported, Plan
 from wsmon.durations import format_duration
 from wsmon.vocabulary import JSON
@@ -27,19 +26,11 @@ class ChannelsSection:
 
     def read(self, data: Any) -> tuple[list[ChannelSpec], list[Finding]]:
         """Judge every channel."""
-        if not isinstance(data, Mapping):
-            return [], [Finding((), wrong_mapping(data))]
-        specs: list[ChannelSpec] = []
-        findings: list[Finding] = []
-        for slug, value in data.items():
-            spec, found = read_channel(slug, value)
-            findings += [finding.under(slug) for finding in found]
-            specs += [spec] if spec else []
-        return specs, findings + list(same_origins(data))
+        return read_named(data, read_channel)
 
     def plan(self, wish: list[ChannelSpec], *, prune: bool, earlier: Mapping[str, Plan]) -> Plan:
         """Compare with the database."""
-        return ChannelPlanner(wish, prune, planning.services_in_use(earlier)).plan()
+        return ChannelPlanner(wish, prune, in_use("services", Service, earlier)).plan()
 
     def export(self) -> Exported:
         """Every channel in use, in the order they were made."""

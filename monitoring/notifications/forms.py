@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from monitoring.forms import NamedForm, SecretForm, YamlField, complain
-from monitoring.models import Channel
-from monitoring.notifications import channels, planning
+from monitoring.models import Channel, Service
+from monitoring.notifications import channels
 from monitoring.notifications.config import export_channel
 from monitoring.notifications.schema import address_flaw, is_plain, read_channel
 from monitoring.schema import STORED
+from wsmon.config.named import in_use
 from wsmon.config.problems import Finding, not_one_of
 
 _OWN = ("url", "renamed_from")
@@ -75,13 +76,9 @@ class ChannelForm(SecretForm, NamedForm):
         """A plain address was judged already."""
         return None if self.plain else super().judge_reference(reference)
 
-    def move_aside(self, holder: Channel) -> None:
-        """Rename an archived channel because its name is wanted."""
-        planning.move_aside(holder)
-
 
 def _unknown(slug: str, services: list[str], fallback: str | None) -> list[Finding]:
-    known = planning.services_in_use({})
+    known = in_use("services", Service, {})
     found = [Finding((), not_one_of(name, known, "a service")) for name in services if name not in known]
     others = set(Channel.objects.filter(archived_at=None).exclude(slug=slug).values_list("slug", flat=True))
     if fallback is not None and fallback not in others:
