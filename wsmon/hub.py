@@ -209,7 +209,10 @@ class Hub:
     def close_all(cls) -> None:
         """End every stream of every event loop of this process. Safe from any thread and signal handler."""
         for hub in list(cls._open):
-            hub._loop.call_soon_threadsafe(hub.close)
+            try:
+                hub._loop.call_soon_threadsafe(hub.close)
+            except RuntimeError:  # its event loop was closed, and the streams with it: the others end all the same
+                cls._open.discard(hub)
 
     def close(self) -> None:
         """End the streams and the tasks; new streams are refused."""

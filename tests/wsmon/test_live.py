@@ -411,3 +411,19 @@ def test_nothing_is_rendered_while_nobody_watches(monkeypatch: pytest.MonkeyPatc
         return bool(idle._changed or idle._ticks)
 
     assert run(scenario()) is False
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_server_stops_though_another_event_loop_ended_with_its_streams_open(site: Site) -> None:
+    async def left_open() -> Hub:
+        abandoned = Hub(lambda keys: keys)
+        abandoned.join("key", "user", 0.0)
+        return abandoned
+
+    abandoned = run(left_open())
+    with stream(site, session_of(staff())) as opened:
+        opened.wait_for("event: hello")
+        site.stop()
+        eventually(lambda: opened.ended, "the stream ends")
+    assert abandoned not in Hub._open
+    site.start()  # its port is free
