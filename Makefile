@@ -32,8 +32,8 @@ test: install-test
 	@exec $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # A run of its own, since watching each branch takes half as long again.
-coverage: install-test
-	@exec $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+coverage:
+	@exec $(MAKE) --no-print-directory test ARGS="--cov --cov-report=term --cov-fail-under=90 $(ARGS)"
 
 bench: install-bench
 	@exec $(PY) -m benchmarks $(ARGS)
