@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import redis
 from django.conf import settings
 from django.db import connection, transaction
 from django.test import TransactionTestCase
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.whole import Stack, eventually, free_port
 from wsmon import http
@@ -207,9 +208,9 @@ def _answers(client: redis.Redis) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Debian's chromium, driven by playwright; for one module, since others may run event loops of their own."""
+@contextlib.contextmanager
+def driven_chromium() -> Iterator[Browser]:
+    """Debian's chromium, driven by playwright."""
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
         # Playwright's own event loop runs in this thread from here on; Django takes that for async code.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
@@ -218,8 +219,8 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A fresh tab with no cookies of another test."""
-    with chromium.new_context() as context:
-        yield context.new_page()
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser for one module, since others may run event loops of their own."""
+    with driven_chromium() as browser:
+        yield browser

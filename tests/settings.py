@@ -28,3 +28,5 @@ from wsmon.settings import DATABASES  # noqa: E402
 DATABASES["default"]["OPTIONS"].pop("pool", None)
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ALLOWED_HOSTS = ["*"]
+# Static files are found when they are asked for: each test's client would look for all of them anew, in 10 ms.
+WHITENOISE_AUTOREFRESH = True

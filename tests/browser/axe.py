@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -27,20 +28,31 @@ def everywhere(page: Page, widths: Sequence[int] = WIDTHS) -> list[str]:
         page.set_viewport_size({"width": width, "height": 900})
         page.evaluate("scrollTo(0, 0)")  # or the header stands over a part of a link
         for theme, rules in (("light", RULES), ("dark", LOOKS)) if width in ENDS else ():
-            page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
             found += [f"{width} {theme}: {line}" for line in violations(page, rules)]
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             found.append(f"{width}: it scrolls sideways")
     page.set_viewport_size({"width": widths[0], "height": 900})
-    page.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    page.emulate_media(color_scheme="light")
     return found
+
+
+def looks(page: Page) -> Iterator[str]:
+    """The open page at both widths and in both themes, in turn."""
+    for width in ENDS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            yield f"{width} {theme}"
 
 
 def violations(page: Page, rules: Sequence[str] = RULES) -> list[str]:
     """What axe finds on the page as it is now: one line per rule and element."""
-    found = Axe().run(page, options={"runOnly": list(rules), "resultTypes": ["violations"]})
+    if not page.evaluate("Boolean(window.axe?.run)"):  # half a megabyte: once for each page
+        page.evaluate(AXE_SCRIPT)
+    options = json.dumps({"runOnly": list(rules), "resultTypes": ["violations"]})
     return [
         f"{rule['id']}: {node['target']} {node.get('failureSummary', '')}"
-        for rule in found.response["violations"]
+        for rule in page.evaluate(f"axe.run({options}).then((found) => found.violations)")
         for node in rule["nodes"]
     ]

@@ -65,18 +65,21 @@ def flow(service: Service, ok: int, fail: int, rejected: int = 0) -> None:
     now = timezone.now()
     row = Breaker.objects.filter(service=service).first()
     quiet = row is not None and "OPEN" in (row.state, row.forced)
-    for back in range(1, 10) if not quiet else range(4, 5) if fail else ():
-        BreakerSlot.objects.create(
+    BreakerSlot.objects.bulk_create(
+        BreakerSlot(
             service=service, generation=row.generation if row else 0, start=now - timedelta(seconds=back),
             ok=max(0, ok + round(2 * math.sin(back * 2.1))) if ok else 0, fail=fail + back % 2 if fail else 0,
-        )  # fmt: skip
+        )
+        for back in (range(1, 10) if not quiet else range(4, 5) if fail else ())
+    )  # fmt: skip
     minute = now.replace(second=0, microsecond=0)
-    for back in range(60):
-        bad = fail and back < 16
-        BreakerMinute.objects.create(
-            service=service, start=minute - timedelta(minutes=back), ok=60 * ok if not (bad and not ok) else 0,
-            fail=60 * fail if bad else 0, rejected=rejected if back == 3 else 0,
-        )  # fmt: skip
+    BreakerMinute.objects.bulk_create(
+        BreakerMinute(
+            service=service, start=minute - timedelta(minutes=back), ok=60 * ok,
+            fail=60 * fail if back < 16 else 0, rejected=rejected if back == 3 else 0,
+        )
+        for back in range(60)
+    )  # fmt: skip
 
 
 def _log(services: dict[str, Service]) -> None:

@@ -28,8 +28,8 @@ class _Server(uvicorn.Server):
 class Site:
     """wsmon's web process. ``stop`` and ``start`` may be called in turn."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int = 0) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None

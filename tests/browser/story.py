@@ -10,7 +10,7 @@ from typing import Any
 from django.utils import timezone
 
 from monitoring.models import Check, CheckState, MaintenanceWindow, Process, Service, ServiceSummary, StateChange
-from monitoring.periods import PERIODS, SLOTS
+from monitoring.periods import PERIODS, SLOTS, Period
 
 FAR = timedelta(days=300)
 """When the story's checks are due: no worker ever probes them."""
@@ -71,7 +71,7 @@ STORY = [
 def tell(story: list[Told] | None = None, now: datetime | None = None) -> dict[str, Service]:
     """Write the story; return its services by slug. A worker is on time."""
     now = now or timezone.now()
-    services = {told.slug: _service(told, now) for told in (STORY if story is None else story)}
+    services = _write(STORY if story is None else story, now)
     beat(now + timedelta(hours=1))
     if story is None:
         _changes(services, now)
@@ -91,34 +91,45 @@ def beat(at: datetime) -> None:
     )  # fmt: skip
 
 
+def _write(story: list[Told], now: datetime) -> dict[str, Service]:
+    """All of a kind at once: most tests begin with it."""
+    services = Service.objects.bulk_create(_service(told, now) for told in story)
+    both = list(zip(story, services, strict=True))
+    checks = [(told, _check(service, told, name, now)) for told, service in both for name in told.checks]
+    Check.objects.bulk_create(check for _told, check in checks)
+    CheckState.objects.bulk_create(_state(check, told, now) for told, check in checks)
+    ServiceSummary.objects.bulk_create(
+        _summary(service, told, period, now) for told, service in both for period in PERIODS.values()
+    )
+    return {service.slug: service for service in services}
+
+
 def _service(told: Told, now: datetime) -> Service:
-    since = now - timedelta(minutes=told.since_min)
     worst = next((name for name, status in told.checks.items() if status == told.status), "")
-    reason = f"{worst}: {told.message}" if told.message else ""
-    service = Service.objects.create(
+    return Service(
         slug=told.slug, name=told.name, provider=told.provider, criticality=told.criticality, status=told.status,
-        status_since=since, reason=reason,
+        status_since=now - timedelta(minutes=told.since_min),
+        reason=f"{worst}: {told.message}" if told.message else "",
     )  # fmt: skip
-    for name, status in told.checks.items():
-        _check(service, told, name, status, now)
-    for period in PERIODS.values():
-        letters = ["." if told.ms is None else "h"] * SLOTS
-        for index, letter in told.bar.items():
-            letters[index] = letter
-        good = sum(letter in "hd" for letter in letters)
-        judged = sum(letter in "hdc" for letter in letters)
-        ServiceSummary.objects.create(
-            service=service, period=period.name, first_start=period.first_start(now), bar="".join(letters),
-            notes={str(index): f"{letter}, 3 of 32 probes" for index, letter in told.bar.items()},
-            uptime=good / judged if judged else None, p50_ms=told.ms, p95_ms=told.ms, p99_ms=told.ms, healthy=2880,
-            made_at=now + FAR,
-        )  # fmt: skip
-    return service
 
 
-def _check(service: Service, told: Told, name: str, status: str, now: datetime) -> Check:
-    paused = status == "paused"
-    check = Check.objects.create(
+def _summary(service: Service, told: Told, period: Period, now: datetime) -> ServiceSummary:
+    letters = ["." if told.ms is None else "h"] * SLOTS
+    for index, letter in told.bar.items():
+        letters[index] = letter
+    good = sum(letter in "hd" for letter in letters)
+    judged = sum(letter in "hdc" for letter in letters)
+    return ServiceSummary(
+        service=service, period=period.name, first_start=period.first_start(now), bar="".join(letters),
+        notes={str(index): f"{letter}, 3 of 32 probes" for index, letter in told.bar.items()},
+        uptime=good / judged if judged else None, p50_ms=told.ms, p95_ms=told.ms, p99_ms=told.ms, healthy=2880,
+        made_at=now + FAR,
+    )  # fmt: skip
+
+
+def _check(service: Service, told: Told, name: str, now: datetime) -> Check:
+    paused = told.checks[name] == "paused"
+    return Check(
         service=service, name=name, kind="http" if name == "health" else name.replace("-", "_"),
         options={"url": "http://127.0.0.1:9/health"} if name == "health" else {},
         interval=30, timeout=5, degraded_over=told.limit,
@@ -126,22 +137,25 @@ def _check(service: Service, told: Told, name: str, status: str, now: datetime) 
         paused_reason="shop moves to the new account" if paused else "",
         paused_until=now + timedelta(days=2) if paused else None,
     )  # fmt: skip
+
+
+def _state(check: Check, told: Told, now: datetime) -> CheckState:
+    status = told.checks[check.name]
     probed = told.ms is not None and status not in ("not_configured", "paused", "unknown")
     worst = status == told.status
     usual = (told.ms or 100) if not worst or status == "healthy" else 300
     recent = [round(usual * (1 + 0.12 * math.sin(index * 2.3)), 1) for index in range(30)]
     if worst and status in ("critical", "degraded"):
         recent[-6:] = [told.ms or 0] * 6
-    CheckState.objects.create(
-        check_ref=check, next_due_at=now + FAR, status="unknown" if paused else status,
-        status_since=now - timedelta(minutes=told.since_min),
-        recent_ms=recent if probed else [], checked_at=now - timedelta(seconds=3 + len(name)) if probed else None,
+    return CheckState(
+        check_ref=check, next_due_at=now + FAR, status="unknown" if status == "paused" else status,
+        status_since=now - timedelta(minutes=told.since_min), recent_ms=recent if probed else [],
+        checked_at=now - timedelta(seconds=3 + len(check.name)) if probed else None,
         outcome=status if probed else "", message=told.message if worst else "",
         total_ms=recent[-1] if probed else None,
         category=told.category if worst else "", missing=list(told.missing) if status == "not_configured" else [],
         details=told.details,
     )  # fmt: skip
-    return check
 
 
 def _changes(services: dict[str, Service], now: datetime) -> None:

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django_otp.oath import totp
 from django_otp.plugins.otp_totp.models import TOTPDevice
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.axe import ENDS, everywhere
 from tests.browser.conftest import OpenPage
@@ -39,9 +39,8 @@ def test_axe_finds_nothing(open_page: OpenPage, site: Site, operator: User) -> N
         assert everywhere(page, ENDS) == [], path
 
 
-def test_axe_finds_nothing_on_the_way_in(site: Site, operator: User, chromium: Browser) -> None:
+def test_axe_finds_nothing_on_the_way_in(site: Site, operator: User, page: Page) -> None:
     TOTPDevice.objects.create(user=operator, confirmed=True, name="phone")
-    page = chromium.new_page(viewport={"width": 1440, "height": 900})
     page.goto(site.url + "/login/")
     assert everywhere(page, ENDS) == []
     for _ in range(5):
@@ -56,7 +55,6 @@ def test_axe_finds_nothing_on_the_way_in(site: Site, operator: User, chromium: B
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("wrong")
     assert everywhere(page, ENDS) == []
-    page.close()
 
 
 def test_one_signs_in_sets_up_a_second_factor_and_needs_it_next_time(site: Site, operator: User, page: Page) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
 import pytest
 from playwright.sync_api import expect
 
@@ -40,30 +42,29 @@ def test_a_service_is_entered_with_a_check_and_a_secret(open_page: OpenPage) -> 
     assert secrets.decrypt(bytes(Credential.objects.get().encrypted or b"")) == "planted-secret-4711"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/admin/",
-        "/admin/monitoring/service/",
-        "/admin/monitoring/service/add/",
-        "/admin/monitoring/service/{service}/change/",
-        "/admin/monitoring/service/{service}/delete/",
-        "/admin/monitoring/maintenancewindow/add/",
-        "/admin/wsmon/auditentry/",
-        "/admin/wsmon/apitoken/",
-    ],
-)
-def test_its_pages_can_be_used_by_everybody_(open_page: OpenPage, path: str) -> None:
+def test_its_pages_can_be_used_by_everybody_(open_page: OpenPage) -> None:
     check = make_check()
     Credential.objects.create(service=check.service, variable="X", reference="env:PATH")
 
-    page = open_page(path.format(service=check.service_id), width=1200, bypass_csp=True)  # axe adds styles
+    page = open_page("/admin/", width=1200, bypass_csp=True)  # axe adds styles
 
-    assert violations(page) == []
+    for path in (
+        "/admin/",
+        "/admin/monitoring/service/",
+        "/admin/monitoring/service/add/",
+        f"/admin/monitoring/service/{check.service_id}/change/",
+        f"/admin/monitoring/service/{check.service_id}/delete/",
+        "/admin/monitoring/maintenancewindow/add/",
+        "/admin/wsmon/auditentry/",
+        "/admin/wsmon/apitoken/",
+    ):
+        page.goto(urljoin(page.url, path))
+        assert violations(page) == [], path
 
 
-@pytest.mark.parametrize("path", ["/admin/", "/admin/monitoring/service/add/", "/admin/wsmon/auditentry/"])
-def test_its_pages_break_no_rule_of_the_policy(open_page: OpenPage, path: str) -> None:
-    page = open_page(path, width=390)
+def test_its_pages_break_no_rule_of_the_policy(open_page: OpenPage) -> None:
+    page = open_page("/admin/", width=390)
 
-    expect(page.locator("h1").first).to_be_visible()
+    for path in ("/admin/", "/admin/monitoring/service/add/", "/admin/wsmon/auditentry/"):
+        page.goto(urljoin(page.url, path))
+        expect(page.locator("h1").first).to_be_visible()

@@ -14,7 +14,7 @@ from monitoring.notifications import links, sending
 from monitoring.views import acklinks
 from tests import servers
 from tests.browser.axe import everywhere
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, wait_live
 from tests.browser.site import Site
 from tests.monitoring.factories import make_service
 from tests.monitoring.notifications.conftest import sink
@@ -43,12 +43,6 @@ def story(sink: Sink) -> dict[str, Alert]:
             send_due()
     Notification.objects.filter(channel=ops, alert=found["down"]).update(recipient="Ana")
     return found
-
-
-def wait_live(page: Page) -> None:
-    """Until the page is connected and has settled."""
-    expect(page.locator("#live .w")).to_have_text("Live")
-    page.wait_for_timeout(1700)
 
 
 def test_axe_finds_nothing(open_page: OpenPage, story: dict[str, Alert]) -> None:

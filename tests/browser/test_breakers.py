@@ -7,7 +7,6 @@ from datetime import timedelta
 from urllib.parse import urljoin
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 from playwright.sync_api import Locator, Page, Route, expect
 
@@ -16,7 +15,7 @@ from monitoring.breakers.machine import Mode
 from monitoring.models import Breaker, BreakerSlot, RecoveryFactor, Service
 from tests.browser.axe import everywhere
 from tests.browser.breakerstory import tell_breakers
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, viewer, wait_live
 from tests.browser.story import tell
 from wsmon.audit import Actor
 from wsmon.models import AuditEntry
@@ -30,12 +29,6 @@ GRACE = Actor.system("grace")
 def services() -> dict[str, Service]:
     """The story's services and their breakers."""
     return tell_breakers()
-
-
-def wait_live(page: Page) -> None:
-    """Until the page is connected and has settled."""
-    expect(page.locator("#live .w")).to_have_text("Live")
-    page.wait_for_timeout(1700)  # the first page of a process fetches once when LISTEN begins
 
 
 def row(page: Page, service: Service) -> Locator:
@@ -79,8 +72,9 @@ def test_axe_finds_nothing_where_a_breaker_is_shown(open_page: OpenPage, service
 
 
 def test_nothing_in_a_row_is_cut_off_or_overlaps(open_page: OpenPage, services: dict[str, Service]) -> None:
+    page = open_page("/breakers/")
     for width in (1920, 1440, 1300, 1100, 800, 390):
-        page = open_page("/breakers/", width=width)
+        page.set_viewport_size({"width": width, "height": 900})
         found = page.evaluate("""() => [...document.querySelectorAll('.brk')].flatMap((row) => {
             const boxes = [...row.children].map((part) => [part.className, part.getBoundingClientRect(), part]);
             const shown = boxes.filter(([, box]) => box.width && box.height);
@@ -337,9 +331,8 @@ def test_everything_works_without_javascript(open_page: OpenPage, services: dict
 
 
 def test_viewers_see_no_buttons(open_page: OpenPage, services: dict[str, Service]) -> None:
-    viewer = User.objects.create_user("viewer", password="only-for-tests-1", is_staff=True)
-    viewer.user_permissions.add(Permission.objects.get(codename="view_service"))
+    user = viewer()
     for path in ("/breakers/", "/services/booking-app/"):
-        page = open_page(path, user=viewer)
+        page = open_page(path, user=user)
         expect(page.get_by_text("20 of 20 calls failed in 10 s.").first).to_be_visible()
         expect(page.get_by_role("link", name=re.compile("Reset…"))).to_have_count(0)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.utils import timezone
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from monitoring.critical import actions, inforce
 from monitoring.models import CriticalOverride, CriticalRule, DeployPass, Emergency
 from tests.browser.axe import ENDS, everywhere
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, viewer, wait_live
 from tests.monitoring.factories import make_check, make_service
 from wsmon.audit import Actor
 from wsmon.models import AuditEntry
@@ -34,11 +33,6 @@ def always() -> None:
     CriticalRule.objects.create(slug="always", spec={"every": DAYS})
     CriticalRule.objects.create(slug="holidays", spec={"holidays": {"country": "DE"}})
     inforce.refresh(force=True)
-
-
-def wait_live(page: Page) -> None:
-    expect(page.locator("#live .w")).to_have_text("Live")
-    page.wait_for_timeout(1700)  # the first page of a process fetches once when LISTEN begins
 
 
 def test_a_critical_day_is_switched_on_and_off_and_every_page_says_so(open_page: OpenPage) -> None:
@@ -152,9 +146,7 @@ def test_without_javascript_it_works_too(open_page: OpenPage) -> None:
 
 def test_a_viewer_reads_and_does_nothing(open_page: OpenPage) -> None:
     always()
-    user = User.objects.create_user("viewer", is_staff=True)
-    user.user_permissions.add(Permission.objects.get(codename="view_service"))
-    page = open_page(PAGE, user=user)
+    page = open_page(PAGE, user=viewer())
     expect(page.locator("#cd-now")).to_contain_text("In force now")
     expect(page.locator("[data-asks]")).to_have_count(0)
 

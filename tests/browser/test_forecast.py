@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from monitoring.forecasts import running
 from monitoring.models import Check, CheckState, Forecast
-from tests.browser.axe import violations
-from tests.browser.conftest import OpenPage
+from tests.browser.axe import looks, violations
+from tests.browser.conftest import OpenPage, drawn
 from tests.browser.past import remember
 from tests.monitoring.factories import make_check, make_service
 
@@ -43,10 +43,6 @@ def rising() -> Check:
     return check
 
 
-def drawn(page: Page) -> None:
-    expect(page.locator("#chart-plot canvas")).to_be_visible()
-
-
 def test_it_is_drawn_said_and_read_by_keyboard(open_page: OpenPage, rising: Check) -> None:
     page = open_page(STRIPE)
     drawn(page)
@@ -74,10 +70,9 @@ def test_it_goes_when_it_is_over_without_a_reload(open_page: OpenPage, rising: C
     expect(page.locator("#chart-readout")).to_contain_text("probes")
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-@pytest.mark.parametrize("dark", [False, True])
-def test_axe_finds_nothing(open_page: OpenPage, rising: Check, width: int, dark: bool) -> None:
-    page = open_page(STRIPE, width=width, dark=dark)
-    drawn(page)
-    assert violations(page) == []
-    assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+def test_axe_finds_nothing(open_page: OpenPage, rising: Check) -> None:
+    page = open_page(STRIPE)
+    for look in looks(page):
+        drawn(page)
+        assert violations(page) == [], look
+        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), look

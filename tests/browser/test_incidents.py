@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 from playwright.sync_api import expect
 
 from monitoring.incidents import actions, judging
 from monitoring.models import Incident
 from tests.browser.axe import everywhere
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, viewer
 from tests.monitoring.incidents.makers import probe, vendor
 from wsmon.audit import Actor
 
@@ -28,12 +27,6 @@ def incident(settings: Any, transactional_db: None) -> Incident:
     probe(check, "hhhhcccc", message="answered 503", http_status=503)
     judging.rejudge()
     return Incident.objects.get()
-
-
-def viewer() -> User:
-    user = User.objects.create_user("viewer", is_staff=True)
-    user.user_permissions.add(Permission.objects.get(codename="view_service"))
-    return user
 
 
 def test_axe_finds_nothing_on_the_incidents_pages(open_page: OpenPage, incident: Incident) -> None:

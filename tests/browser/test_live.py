@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.utils import timezone
@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from monitoring import overview
 from monitoring.models import CheckState, Process, Service
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, viewer, wait_live
 from tests.browser.site import Site
 from tests.browser.story import STORY, tell
 from wsmon import hub, live
@@ -37,12 +37,6 @@ def change(slug: str, status: str, reason: str = "") -> Service:
 def order(page: Page) -> list[str]:
     """The services on the page, in order."""
     return page.locator("#list .svc .nm a").all_inner_texts()
-
-
-def wait_live(page: Page) -> None:
-    """Until the page is connected and has settled."""
-    expect(page.locator("#live .w")).to_have_text("Live")
-    page.wait_for_timeout(1700)  # the first page of a process fetches once when LISTEN begins
 
 
 def test_a_state_change_appears_moves_the_row_and_updates_the_header(open_page: OpenPage) -> None:
@@ -154,7 +148,7 @@ def test_the_wall_changes_by_itself(open_page: OpenPage) -> None:
 
 def test_a_lost_connection_shows_itself_and_recovers(site: Site, open_page: OpenPage) -> None:
     tell()
-    page = open_page()
+    page = open_page(alone=True)  # its whole context gets another clock
     wait_live(page)
     page.clock.install()  # from here on the page's clock can be moved
     site.stop()
@@ -234,9 +228,7 @@ def test_staff_who_may_see_no_service_see_no_state_and_no_live_indicator(open_pa
 
 def test_a_viewer_sees_no_buttons_for_what_only_operators_may_do(open_page: OpenPage) -> None:
     tell()
-    viewer = User.objects.create_user("viewer", password="only-for-tests-1", is_staff=True)
-    viewer.user_permissions.add(Permission.objects.get(codename="view_service"))
-    page = open_page("/", user=viewer)
+    page = open_page("/", user=viewer())
     expect(page.locator("#list .svc")).to_have_count(len(STORY))
     expect(page.locator(".may-operate:visible")).to_have_count(0)
     expect(page.locator("#live .w")).to_have_text("Live")

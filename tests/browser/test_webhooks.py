@@ -6,10 +6,10 @@ import re
 from urllib.parse import urljoin
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.browser.axe import everywhere
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, wait_live
 from tests.webhooks.factories import make_delivery, make_event
 from tests.webhooks.story import Told, tell
 from webhooks.models import Delivery, DestinationState, Replay
@@ -29,12 +29,6 @@ def told() -> Told:
 def news() -> None:
     """Say that deliveries changed, as whoever changes them does."""
     live.publish("deliveries", {"destinations": []})
-
-
-def wait_live(page: Page) -> None:
-    """Until the page is connected and has settled."""
-    expect(page.locator("#live .w")).to_have_text("Live")
-    page.wait_for_timeout(1700)  # the first page of a process fetches once when LISTEN begins
 
 
 def test_a_failed_stripe_event_is_found_understood_and_replayed_in_three_clicks(

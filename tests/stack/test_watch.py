@@ -138,7 +138,9 @@ class Reader:
 
     def __init__(self, browser: Browser, url: str, width: int, *, dark: bool) -> None:
         self.context = browser.new_context(
-            viewport={"width": width, "height": 844}, color_scheme="dark" if dark else "light"
+            viewport={"width": width, "height": 844},
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",  # what moves for ever costs the machine a good part of a core
         )
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
