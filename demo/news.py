@@ -42,15 +42,16 @@ def page(provider: str, how: Behaviour, lasting: float, now: datetime | None = N
     admitted = TROUBLE.get(how) if lasting >= ADMITS_AFTER else None
     began = (now or datetime.now(UTC)) - timedelta(seconds=lasting - ADMITS_AFTER)
     parts = known.components if known else ()
-    write = _google if known and known.format == "google" else _statuspage
-    return Reply(200, write(provider, parts, admitted, began))
+    if known and known.format == "google":
+        return Reply(200, _google(parts, admitted, began))
+    page_id = (known and known.page_id) or f"demo-{provider}"
+    return Reply(200, _statuspage({"id": page_id, "name": provider}, parts, admitted, began))
 
 
 def _statuspage(
-    provider: str, parts: tuple[str, ...], admitted: tuple[str, str, str, str] | None, began: datetime
+    page: JSON, parts: tuple[str, ...], admitted: tuple[str, str, str, str] | None, began: datetime
 ) -> dict[str, JSON]:
     indicator, word, _, title = admitted or ("none", "operational", "", "")
-    known = providers.get(provider).status_page
     affected: list[dict[str, Any]] = [{"id": "c0", "name": name} for name in parts[:1]]
     incident = {
         "id": f"i{began:%H%M}",
@@ -61,7 +62,7 @@ def _statuspage(
         "components": affected,
     }
     return {
-        "page": {"id": (known and known.page_id) or f"demo-{provider}", "name": provider},
+        "page": page,
         "status": {"indicator": indicator, "description": title or "All Systems Operational"},
         "components": [
             {"id": f"c{place}", "name": name, "status": "operational" if place else word, "group": False}
@@ -72,11 +73,8 @@ def _statuspage(
     }
 
 
-def _google(
-    provider: str, parts: tuple[str, ...], admitted: tuple[str, str, str, str] | None, began: datetime
-) -> list[JSON]:
+def _google(parts: tuple[str, ...], admitted: tuple[str, str, str, str] | None, began: datetime) -> list[JSON]:
     """An archive: what is over stands there too."""
-    del provider
     past = {
         "id": "past",
         "begin": "2026-01-02T03:04:05+00:00",

@@ -59,8 +59,3 @@ def scene(script: Sequence[Scene], vendor: str, seconds: float) -> tuple[Behavio
         if name == vendor and begins <= at < ends:
             return how, at - begins
     return Behaviour.WELL, 0.0
-
-
-def behaviour(script: Sequence[Scene], vendor: str, seconds: float) -> Behaviour:
-    """How ``vendor`` behaves ``seconds`` after the start."""
-    return scene(script, vendor, seconds)[0]

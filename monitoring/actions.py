@@ -27,7 +27,7 @@ class Refused(ValueError):
 def pause(checks: Iterable[Check], actor: Actor, reason: str, until: datetime | None = None) -> int:
     """Stop probing ``checks``, for good or until a time; return how many were not paused before."""
     now = timezone.now()
-    reason = _reason(reason)
+    reason = required(reason)
     if until is not None and until <= now:
         raise Refused("the end of the pause must be in the future")
     rows = _locked(checks, paused=False)
@@ -44,7 +44,7 @@ def pause(checks: Iterable[Check], actor: Actor, reason: str, until: datetime | 
 def resume(checks: Iterable[Check], actor: Actor, reason: str = "") -> int:
     """Probe ``checks`` again, at once; return how many were paused."""
     now = timezone.now()
-    reason = _clean(reason)
+    reason = cleaned(reason)
     rows = _locked(checks, paused=True)
     for check in rows:
         check.paused_at = check.paused_until = None
@@ -72,7 +72,7 @@ def start_maintenance(
     time_zone: str = "UTC",
 ) -> MaintenanceWindow:
     """Plan a maintenance window of one service, or (None) of all. Raises :class:`Refused`."""
-    reason = _reason(reason)
+    reason = required(reason)
     _check_window(starts_at, ends_at, recurrence, time_zone)
     window = MaintenanceWindow.objects.create(
         service=service,
@@ -84,7 +84,7 @@ def start_maintenance(
         time_zone=time_zone,
     )
     times = {"starts_at": starts_at.isoformat(), "ends_at": ends_at.isoformat(), "recurrence": recurrence}
-    record(actor, "maintenance.start", _target(service), reason, **times)
+    record(actor, "maintenance.start", target_of(service), reason, **times)
     _announce(service)
     return window
 
@@ -94,7 +94,7 @@ def cancel_maintenance(window: MaintenanceWindow, actor: Actor) -> bool:
     """End a window and all its further occurrences; False when somebody did so before."""
     cancelled = MaintenanceWindow.objects.filter(id=window.id, cancelled_at=None).update(cancelled_at=Now())
     if cancelled:
-        record(actor, "maintenance.cancel", _target(window.service), window.reason)
+        record(actor, "maintenance.cancel", target_of(window.service), window.reason)
         _announce(window.service)
     return bool(cancelled)
 
@@ -104,15 +104,22 @@ def due_now(check_ids: Sequence[int]) -> None:
     CheckState.objects.filter(check_ref_id__in=check_ids).update(next_due_at=Now())
 
 
-def _reason(text: str) -> str:
-    cleaned = _clean(text)
-    if not cleaned:
+def required(reason: str) -> str:
+    """A reason as it is kept; raises :class:`Refused` without one."""
+    found = cleaned(reason)
+    if not found:
         raise Refused("a reason is required")
-    return cleaned
+    return found
 
 
-def _clean(reason: str) -> str:
+def cleaned(reason: str) -> str:
+    """A reason as it is kept; it may be empty."""
     return storable.text(reason.strip(), 500)
+
+
+def target_of(service: Service | None) -> str:
+    """What the audit calls a service, or (None) all of them."""
+    return f"service:{service.slug}" if service else "service:*"
 
 
 def _check_window(starts_at: datetime, ends_at: datetime, recurrence: str, time_zone: str) -> None:
@@ -183,7 +190,3 @@ def _announce(service: Service | None) -> None:
     ids = [service.id] if service else list(Service.objects.filter(archived_at=None).values_list("id", flat=True))
     if ids:
         live.publish("state", {"services": ids})
-
-
-def _target(service: Service | None) -> str:
-    return f"service:{service.slug}" if service else "service:*"

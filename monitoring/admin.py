@@ -10,8 +10,9 @@ touches due, and tells the open pages.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import yaml
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.db import models, transaction
@@ -34,6 +35,7 @@ from monitoring.forms import (
 )
 from monitoring.literals import mask
 from monitoring.models import Check, Credential, MaintenanceWindow, Service
+from monitoring.notifications.planning import told
 from wsmon import live
 from wsmon.audit import Actor, record
 from wsmon.config.applying import lock_configuration
@@ -44,8 +46,9 @@ if TYPE_CHECKING:
     _MaintenanceAdmin = admin.ModelAdmin[MaintenanceWindow]
     _CheckInline = admin.StackedInline[Check, Service]
     _CredentialInline = admin.StackedInline[Credential, Service]
+    _AnyAdmin = admin.ModelAdmin[Any]
 else:  # Django's classes take no parameters at run time
-    _ServiceAdmin = _MaintenanceAdmin = admin.ModelAdmin
+    _ServiceAdmin = _MaintenanceAdmin = _AnyAdmin = admin.ModelAdmin
     _CheckInline = _CredentialInline = admin.StackedInline
 
 
@@ -366,6 +369,60 @@ class MaintenanceAdmin(SuperusersConfigure, KeepsRows, _MaintenanceAdmin):
     def delete_model(self, request: HttpRequest, obj: MaintenanceWindow) -> None:
         """Cancel; the row stays."""
         actions.cancel_maintenance(obj, Actor.of(request))
+
+
+class AsInFileAdmin(SuperusersConfigure, KeepsRows, _AnyAdmin):
+    """Something with a slug and settings as in the file, of the sections about who is told and when."""
+
+    list_filter: ClassVar[Any] = (InUse,)
+    search_fields = ("slug",)
+    readonly_fields: ClassVar[Any] = ("shown",)
+    delete_confirmation_template = "admin/monitoring/archive_alerting.html"
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """What is archived cannot be archived again; it comes back when its name is entered again."""
+        return super().has_delete_permission(request) and (obj is None or obj.archived_at is None)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """They are archived one by one."""
+        return {}
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The form for superusers, what the file would say for others."""
+        return ["slug", "settings"] if self.has_change_permission(request) else ["slug", "shown"]
+
+    @admin.display(description="Settings")
+    def shown(self, row: Any) -> str:
+        """As in wsmon.yaml."""
+        return format_html("<pre>{}</pre>", yaml.safe_dump(self.exported(row), sort_keys=False, allow_unicode=True))
+
+    def exported(self, row: Any) -> Any:
+        """What the file would say of one."""
+        raise NotImplementedError
+
+    def write(self, row: Any) -> None:
+        """Write one, and what follows from it."""
+        row.save()
+
+    def put_away(self, row: Any) -> None:
+        """Archive one, and do what follows from it."""
+        changes.archive(row)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save under the lock that apply takes too, and say who did."""
+        lock_configuration()
+        self.write(obj)
+        if form.has_changed():
+            name, verb = obj._meta.model_name, "change" if change else "create"
+            record(Actor.of(request), f"{name}.{verb}", f"{name}:{obj.slug}", fields=list(form.changed_data))
+            told()
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Archive."""
+        lock_configuration()
+        self.put_away(obj)
+        record(Actor.of(request), f"{obj._meta.model_name}.archive", f"{obj._meta.model_name}:{obj.slug}")
+        told()
 
 
 def _checks(services: QuerySet[Service]) -> list[Check]:

@@ -8,7 +8,7 @@ import uuid
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, IntegerField, Q, Value, When
 from django.db.models.functions import Now
 
 
@@ -18,6 +18,16 @@ class Severity(models.TextChoices):
     INFO = "info"
     WARNING = "warning"
     CRITICAL = "critical"
+
+
+RANKS = {"": 0} | {severity.value: place for place, severity in enumerate(Severity, 1)}
+"""Severities in order; "" is that of what nobody was told of."""
+
+
+def rank(column: str) -> Case:
+    """The same in a query."""
+    places = [When(**{column: word}, then=Value(place)) for word, place in RANKS.items()]
+    return Case(*places, default=Value(0), output_field=IntegerField())
 
 
 class Alert(models.Model):

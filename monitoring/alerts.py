@@ -14,19 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Case, Count, IntegerField, QuerySet, Value, When
+from django.db.models import Count, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from monitoring import storable
-from monitoring.alertmodels import Severity
+from monitoring.alertmodels import RANKS, Severity, rank
 from monitoring.models import Alert, Incident, Service
 from monitoring.notifications import inhibition, outbox
-from monitoring.notifications.routing import RANKS, What
+from monitoring.notifications.routing import What
 from wsmon import live
 from wsmon.redact import redact
-
-URGENCY = (Severity.CRITICAL, Severity.WARNING, Severity.INFO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,8 @@ class News:
     incident_id: int | None = None
     inhibited_by: str | None = None
 
+
+_URGENT_FIRST = (rank("severity").desc(), "-opened_at", "-id")
 
 # In the order of their keys, so that two who raise the same ones never wait for each other in a circle.
 _RAISE = """
@@ -145,7 +145,7 @@ def resolve_all(keys: Collection[str]) -> int:
         if not found:
             return 0
         mine = Alert.objects.filter(id__in=[alert.id for alert in found])
-        mine.update(resolved_at=Now())
+        mine.update(resolved_at=Now(), next_step_at=None)  # it climbs no further
         over = dict(mine.values_list("id", "resolved_at"))
         for alert in found:
             alert.resolved_at = over[alert.id]
@@ -156,13 +156,19 @@ def resolve_all(keys: Collection[str]) -> int:
 
 def open_alerts(kinds: Collection[str] | None = None) -> list[Alert]:
     """Those that are open, of some kinds or of all: the most urgent first, then the newest."""
-    return list(_open(kinds).order_by(_urgency(), "-opened_at", "-id"))
+    return list(_open(kinds).order_by(*_URGENT_FIRST))
+
+
+def listed(most: int) -> list[Alert]:
+    """So many of the open ones: those that somebody has, or that nobody is told of, after the others."""
+    rows = _open(None).alias(had=Q(acknowledged_at__isnull=False), silent=~Q(inhibited_by=""))
+    return list(rows.order_by("had", "silent", *_URGENT_FIRST)[:most])
 
 
 def pressing() -> list[Alert]:
     """Of the open ones those that somebody is told of and no row of the overview shows: incidents stand there."""
     rows = _open(None).filter(inhibited_by="").exclude(kind="incident")
-    return list(rows.order_by(_urgency(), "-opened_at", "-id"))
+    return list(rows.order_by(*_URGENT_FIRST))
 
 
 def open_counts() -> dict[tuple[str, str], int]:
@@ -174,11 +180,6 @@ def open_counts() -> dict[tuple[str, str], int]:
 def _open(kinds: Collection[str] | None) -> QuerySet[Alert]:
     rows = Alert.objects.filter(resolved_at=None).select_related("service")
     return rows if kinds is None else rows.filter(kind__in=kinds)
-
-
-def _urgency() -> Any:
-    places = [When(severity=word, then=Value(place)) for place, word in enumerate(URGENCY)]
-    return Case(*places, default=Value(len(places)), output_field=IntegerField())
 
 
 def _key(key: str) -> str:

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from monitoring import variables
 from monitoring.actions import due_now
+from monitoring.incidents import store as incidents
 from monitoring.models import Check, CheckState, Heartbeat, Service
 from monitoring.statuses import settle_services
 from wsmon import live
@@ -77,13 +78,14 @@ def move_aside_check(check: Check) -> None:
 
 
 def changed(check_ids: Collection[int], service_ids: Iterable[int]) -> None:
-    """After any change: the checks are due at once, their services settled, every page told."""
+    """After any change: the checks are due at once, services settled (or, archived, let go), every page told."""
     ids = sorted(set(service_ids))
     due_now(sorted(check_ids))
     variables.forget()
     now = timezone.now()
-    in_use = Service.objects.filter(id__in=ids, archived_at=None).values_list("id", flat=True)
+    in_use = set(Service.objects.filter(id__in=ids, archived_at=None).values_list("id", flat=True))
     settle_services(dict.fromkeys(in_use, now))
+    incidents.let_go(set(ids) - in_use, now)
     if ids:
         live.publish("state", {"services": ids})
 

@@ -12,7 +12,7 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,11 @@ import psutil
 from django.db import connection, transaction
 
 import providers
-from monitoring.breakers.judging import NOT_A_CALL
 from monitoring.critical import effects
 from monitoring.models import CheckState, Process
 from monitoring.variables import CREDENTIALS
 from monitoring.verdict import Policy
-from providers.base import HeartbeatFacts
+from providers.base import NOT_A_CALL, HeartbeatFacts
 from wsmon.vocabulary import Status
 
 LEASE_MARGIN = 10.0
@@ -220,7 +219,6 @@ def _claim(row: tuple[Any, ...]) -> Claim:
     values = effects.Values(interval, timeout, confirm_down, degraded_over)
     if row[23]:
         values = _strict(values, kind, row[21:])
-    policy = Policy.of(values.confirm_down, confirm_up, degraded_over)
     return Claim(
         check_id=check_id,
         token=token,
@@ -232,7 +230,7 @@ def _claim(row: tuple[Any, ...]) -> Claim:
         name=name,
         interval=values.interval,
         timeout=values.timeout,
-        policy=replace(policy, hurried=True) if values.hurried else policy,
+        policy=Policy.of(values.confirm_down, confirm_up, degraded_over, hurried=values.hurried),
         options=options,
         credentials=credentials,
         claimed_at=claimed_at,

@@ -206,12 +206,12 @@ def results(
     if since is not None:
         wanted.append(("r.at >= %(since)s", {"since": since}))
     if before is not None:
-        at, key = _parse_cursor(before)
+        at, key = parse_cursor(before)
         older = "r.at <= %(before)s AND (r.at < %(before)s OR r.id < %(key)s)"
         wanted.append((older, {"before": at, "key": key}))
     found = _newest(check_ids, limit + 1, wanted)
     more = len(found) > limit
-    return ResultPage(found[:limit], _cursor(found[limit - 1].at, found[limit - 1].id) if more else None)
+    return ResultPage(found[:limit], cursor_of(found[limit - 1].at, found[limit - 1].id) if more else None)
 
 
 # Of each check its newest by the index, merged. Asked for together, PostgreSQL would read and sort
@@ -250,11 +250,11 @@ def changes(
     if since is not None:
         rows = rows.filter(at__gte=since)
     if before is not None:
-        at, key = _parse_cursor(before)
+        at, key = parse_cursor(before)
         rows = rows.filter(Q(at__lt=at) | Q(at=at, id__lt=key))
     found = list(rows.order_by("-at", "-id")[: limit + 1])
     more = len(found) > limit
-    return ChangePage(found[:limit], _cursor(found[limit - 1].at, found[limit - 1].id) if more else None)
+    return ChangePage(found[:limit], cursor_of(found[limit - 1].at, found[limit - 1].id) if more else None)
 
 
 def count_changes(within: timedelta) -> int:
@@ -273,13 +273,15 @@ def _strip(found: list[Counts], period: Period, now: datetime) -> Strip:
     return strip(period.first_start(now), period, letters, notes(found))
 
 
-def _cursor(at: datetime, key: int) -> str:
+def cursor_of(at: datetime, key: int) -> str:
+    """The place of a row in a list, for the page after it."""
     return f"{(at - _EPOCH) // timedelta(microseconds=1)}-{key}"  # exact, which at.timestamp() is not
 
 
-def _parse_cursor(text: str) -> tuple[datetime, int]:
+def parse_cursor(text: str) -> tuple[datetime, int]:
+    """What :func:`cursor_of` made; raises :class:`BadCursor`."""
     moment, _, key = text.partition("-")
     try:
         return _EPOCH + timedelta(microseconds=int(moment)), int(key)
     except (ValueError, OverflowError):
-        raise BadCursor("not a cursor of this log") from None
+        raise BadCursor("not a cursor of this list") from None

@@ -31,7 +31,8 @@ def settle_services(changed: Mapping[int, datetime]) -> list[StateChange]:
     services = Service.objects.select_for_update(no_key=True).filter(id__in=changed).order_by("id")
     known = {service.id: service for service in services}
     verdicts: dict[int, list[CheckVerdict]] = {service_id: [] for service_id in known}
-    for state in checkstates.of_services(known):
+    states = checkstates.of_services(known)
+    for state in states:
         verdicts[state.check_ref.service_id].append(_verdict(state))
     open_ = _open_breakers(list(known))
     found = []
@@ -40,7 +41,7 @@ def settle_services(changed: Mapping[int, datetime]) -> list[StateChange]:
         if verdict.status != service.status:
             found.append(_changed(service, verdict, changed[service_id]))
     _write(found)
-    incidents.follow(changed)
+    incidents.follow(known, states, changed)
     return found
 
 

@@ -29,9 +29,9 @@ class Policy:
     """A check that gets worse is probed again at once until that is confirmed, whatever its interval."""
 
     @classmethod
-    def of(cls, confirm_down: int, confirm_up: int, degraded_over: float | None) -> Policy:
+    def of(cls, confirm_down: int, confirm_up: int, degraded_over: float | None, *, hurried: bool = False) -> Policy:
         """The policy of a check's configuration, whose ``degraded_over`` is in seconds."""
-        return cls(confirm_down, confirm_up, None if degraded_over is None else degraded_over * 1000)
+        return cls(confirm_down, confirm_up, None if degraded_over is None else degraded_over * 1000, hurried)
 
 
 def with_threshold(outcome: ProbeOutcome, policy: Policy) -> ProbeOutcome:

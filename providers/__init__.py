@@ -12,7 +12,7 @@ from functools import cache
 from providers.base import Kind, Provider
 from providers.runner import run
 
-__all__ = ["UnknownKind", "UnknownProvider", "get", "kind", "kinds", "names", "run"]
+__all__ = ["UnknownKind", "UnknownProvider", "find", "get", "kind", "kinds", "names", "run"]
 
 
 class UnknownProvider(LookupError):
@@ -38,6 +38,14 @@ def get(slug: str) -> Provider:
     if provider is None:
         raise UnknownProvider(slug)
     return provider
+
+
+def find(slug: str) -> Provider | None:
+    """Return a provider by slug, or None: another version of wsmon may have had more of them."""
+    try:
+        return get(slug)
+    except UnknownProvider:
+        return None
 
 
 def kinds(provider: Provider) -> dict[str, Kind]:

@@ -108,6 +108,10 @@ class Kind:
     help: str = ""
 
 
+NOT_A_CALL = ("heartbeat", "status_page")
+"""Kinds of checks that say nothing about a call to the service: nobody called, or a third party speaks."""
+
+
 @dataclass(frozen=True, slots=True)
 class StatusPage:
     """Where a vendor says how it is doing, and in which format."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from django.db import transaction
 from django.utils import timezone
 
-from monitoring import alerts, storable
+from monitoring import alerts
+from monitoring.actions import cleaned
 from webhooks import settling, store
 from webhooks.configmodels import Destination, DestinationState
 from webhooks.eventmodels import Delivery
@@ -50,26 +51,26 @@ def cancel_deliveries(chosen: Iterable[int] | Filter, actor: Actor, reason: str 
             Delivery.objects.filter(id__in=[row[0] for row in rows]).update(
                 status=DeliveryStatus.CANCELLED, finished_at=timezone.now()
             )
-            record(actor, "delivery.cancel", "deliveries", _clean(reason), count=len(rows), **told)
+            record(actor, "delivery.cancel", "deliveries", cleaned(reason), count=len(rows), **told)
             live.publish("deliveries", {"destinations": sorted({row[1] for row in rows})})
         cancelled += len(rows)
 
 
 def pause_destination(destination: Destination, actor: Actor, reason: str = "") -> bool:
     """Send nothing there until it is resumed; its backlog waits. False when it was paused already."""
-    reason = _clean(reason)
+    reason = cleaned(reason)
     values = {"paused_by": actor.name[:200], "paused_reason": reason}
     return _set(destination, actor, reason, "pause", "paused_at", values)
 
 
 def resume_destination(destination: Destination, actor: Actor, reason: str = "") -> bool:
     """Send again, the backlog first. False when it was not paused."""
-    return _unset(destination, actor, _clean(reason), "resume", "paused_at", {"paused_by": "", "paused_reason": ""})
+    return _unset(destination, actor, cleaned(reason), "resume", "paused_at", {"paused_by": "", "paused_reason": ""})
 
 
 def disable_destination(destination: Destination, actor: Actor, reason: str = "") -> bool:
     """Take it out of use until a person, or its health URL, enables it; its backlog stays. False: it was."""
-    reason = _clean(reason)
+    reason = cleaned(reason)
     values = {"disabled_by": actor.name[:200], "disabled_reason": reason}
     return _set(destination, actor, reason, "disable", "disabled_at", values)
 
@@ -79,7 +80,7 @@ def enable_destination(destination: Destination, actor: Actor, reason: str = "")
     """Use it again; how long it has been failing counts from now. False when it was not disabled."""
     alerts.resolve(settling.alert_key(destination.slug))
     values = {"disabled_by": "", "disabled_reason": "", "failing_since": None, "held_until": None}
-    return _unset(destination, actor, _clean(reason), "enable", "disabled_at", values)
+    return _unset(destination, actor, cleaned(reason), "enable", "disabled_at", values)
 
 
 @transaction.atomic
@@ -110,7 +111,3 @@ def _tell(destination: Destination, actor: Actor, reason: str, verb: str) -> Non
     """The audit row; open pages; and whoever delivers, since there may be something to do again."""
     record(actor, f"destination.{verb}", f"destination:{destination.slug}", reason)
     store.announce([destination.id])
-
-
-def _clean(reason: str) -> str:
-    return storable.text(reason.strip(), 500)

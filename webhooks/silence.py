@@ -23,6 +23,7 @@ from webhooks.configmodels import Source
 from webhooks.eventmodels import EventCount
 from webhooks.replaymodels import TypeRate
 from webhooks.usual import Usual, Watched
+from wsmon.locks import alone
 
 KIND = "webhook_silence"
 MOST_TYPES = 300
@@ -82,7 +83,7 @@ def learn(now: datetime | None = None) -> int:
     moment = now or timezone.now()
     end = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     with transaction.atomic():
-        if not _alone("learn"):
+        if not alone("wsmon silence learn"):
             return 0
         histories = dict(_histories(end))
         found = {
@@ -147,7 +148,7 @@ def watch(now: datetime | None = None) -> int:
     """Look at every source and type; raise and resolve alerts. Returns how many are silent."""
     moment = now or timezone.now()
     with transaction.atomic():
-        if not _alone("watch"):
+        if not alone("wsmon silence watch"):
             return 0
         rates = list(TypeRate.objects.select_related("source__service"))
         after = _looked(rates, moment)
@@ -231,10 +232,3 @@ def alert_key(source: Source | str, type_: str) -> str:
 def _duration(span: timedelta) -> str:
     minutes = int(span.total_seconds() // 60)
     return f"{minutes} minutes" if minutes < 120 else f"{minutes // 60} hours"
-
-
-def _alone(what: str) -> bool:
-    """Whether no other process is at it; for the rest of the transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext(%s))", [f"wsmon silence {what}"])
-        return bool(cursor.fetchone()[0])

@@ -125,13 +125,14 @@ def reading(row: Mapping[str, Any]) -> Headroom | None:
         limit,
         left,
         row["checked_at"],
-        _moment(details.get("rate_limit_reset")),
+        moment(details.get("rate_limit_reset")),
         max(number(details.get("rate_limit_restored_per_second")) or 0.0, 0.0),
         label=row["check_ref__service__name"],
     )
 
 
-def _moment(value: object) -> datetime | None:
+def moment(value: object) -> datetime | None:
+    """A moment out of a vendor's details, which may hold anything."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:

@@ -5,19 +5,18 @@ Each rule is one transaction of one process at a time; one that fails keeps no o
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from monitoring import alerts, storable
-from monitoring.alertmodels import Alert
+from monitoring.alertmodels import RANKS, Alert
 from monitoring.alertrules import (
     breakers,
     budget,
@@ -31,8 +30,10 @@ from monitoring.alertrules import (
     thresholds,
 )
 from monitoring.alertrules.finding import Context, Finding, Rule
+from monitoring.alerts import News
 from monitoring.escalation import gaps
 from monitoring.models import Service
+from wsmon.locks import alone
 from wsmon.redact import redact
 
 logger = structlog.get_logger(__name__)
@@ -55,23 +56,17 @@ MOST = 200
 """Findings of one kind that get an alert each; the others are one together."""
 
 _turns: dict[str, float] = {}
-_at_it = threading.Lock()
 
 
 def run_due(now: datetime | None = None) -> int:
-    """Every few seconds: look by the rules whose time has come; return how many. Never two at once here."""
-    if not _at_it.acquire(blocking=False):
-        return 0
-    try:
-        due = [rule for rule in rules() if _turns.get(rule.kind, 0.0) <= time.monotonic()]
-        if due:
-            moment, present = now or timezone.now(), thresholds.present()
-            for rule in due:
-                _turns[rule.kind] = time.monotonic() + rule.every - 0.5  # a little less, or each second look is late
-                _try(rule, present, moment)
-        return len(due)
-    finally:
-        _at_it.release()
+    """Every few seconds: look by the rules whose time has come; return how many."""
+    due = [rule for rule in rules() if _turns.get(rule.kind, 0.0) <= time.monotonic()]
+    if due:
+        moment, present = now or timezone.now(), thresholds.present()
+        for rule in due:
+            _turns[rule.kind] = time.monotonic() + rule.every - 0.5  # a little less, or each second look is late
+            _try(rule, present, moment)
+    return len(due)
 
 
 def rules() -> list[Rule]:
@@ -88,7 +83,7 @@ def forget() -> None:
 def run(rule: Rule, present: thresholds.Thresholds, now: datetime) -> bool:
     """Look by one rule and reconcile; False when another process is at it."""
     with transaction.atomic():
-        if not _alone(rule.kind):
+        if not alone(f"wsmon alert rule {rule.kind}"):
             return False
         open_ = {alert.key: alert for alert in alerts.open_alerts([rule.kind])}
         found: Sequence[Finding] = ()
@@ -126,18 +121,27 @@ def _agree(rule: Rule, findings: Sequence[Finding], open_: Mapping[str, Alert], 
     ids = {one.service for one in findings if one.service is not None}
     echoes = inhibition.echoes(ids, now) if rule.echo else {}
     raised, over = plan(capped(rule.kind, findings, open_), open_, now, echoes)
-    services = Service.objects.in_bulk({one.service for one, _reason in raised if one.service is not None})
-    for one, reason in raised:
-        service = services.get(one.service) if one.service is not None else None
-        words = (one.severity, one.title, one.detail, one.url)
-        alerts.raise_alert(one.key, rule.kind, *words, service, inhibited_by=reason)
-    for key in over:
-        alerts.resolve(key)
+    wanted = {one.service for one, _reason in raised if one.service is not None}
+    known = set(Service.objects.filter(id__in=wanted).values_list("id", flat=True))  # one may be gone meanwhile
+    alerts.raise_alerts(
+        News(
+            key=one.key,
+            kind=rule.kind,
+            severity=one.severity,
+            title=one.title,
+            detail=one.detail,
+            url=one.url,
+            service_id=one.service if one.service in known else None,
+            inhibited_by=reason,
+        )
+        for one, reason in raised
+    )
+    alerts.resolve_all(over)
 
 
 def capped(kind: str, findings: Sequence[Finding], open_: Collection[str] = ()) -> list[Finding]:
     """The findings, the worst first, then those that are open already; those beyond ``MOST`` as one."""
-    ordered = sorted(findings, key=lambda one: (alerts.URGENCY.index(one.severity), one.key not in open_))
+    ordered = sorted(findings, key=lambda one: (-RANKS[one.severity], one.key not in open_))
     rest = len(ordered) - MOST
     if rest <= 0:
         return ordered
@@ -151,13 +155,6 @@ def _try(rule: Rule, present: thresholds.Thresholds, now: datetime) -> None:
         run(rule, present, now)
     except Exception:
         logger.exception("an alert rule failed", rule=rule.kind)
-
-
-def _alone(kind: str) -> bool:
-    """Whether no other process looks by this rule; for the rest of the transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext(%s))", [f"wsmon alert rule {kind}"])
-        return bool(cursor.fetchone()[0])
 
 
 def _kept(text: str, limit: int) -> str:

@@ -7,8 +7,7 @@ from typing import Protocol
 
 from django.db import transaction
 
-from monitoring import storable
-from monitoring.actions import Refused
+from monitoring.actions import Refused, cleaned, required
 from monitoring.breakers import store
 from monitoring.breakers.machine import Mode
 from wsmon.audit import Actor, record
@@ -34,9 +33,7 @@ def force(service: Named, mode: Mode, actor: Actor, reason: str, seconds: float 
 
     Raises :class:`monitoring.actions.Refused` without a reason, for HALF_OPEN and for a time that is none.
     """
-    reason = _clean(reason)
-    if not reason:
-        raise Refused("a reason is required")
+    reason = required(reason)
     if mode not in (Mode.OPEN, Mode.CLOSED):
         raise Refused("a breaker can be forced OPEN or CLOSED only")
     if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= LONGEST_FORCE):
@@ -51,7 +48,7 @@ def force(service: Named, mode: Mode, actor: Actor, reason: str, seconds: float 
 @transaction.atomic
 def release(service: Named, actor: Actor, reason: str) -> bool:
     """End a force, so that the state underneath counts again; False when none holds. The reason may be empty."""
-    reason = _clean(reason)
+    reason = cleaned(reason)
     released = store.force(service.id, None, actor.name, reason, None)
     if released is None:
         return False
@@ -62,7 +59,7 @@ def release(service: Named, actor: Actor, reason: str) -> bool:
 @transaction.atomic
 def reset(service: Named, actor: Actor, reason: str = "") -> None:
     """Close a breaker, end a force, and forget how often it opened. The reason may be empty."""
-    reason = _clean(reason)
+    reason = cleaned(reason)
     if store.reset(service.id, actor.name, reason) is None:
         raise Refused(GONE)
     _audit(actor, "breaker.reset", service, reason, state=Mode.CLOSED.value, until=None)
@@ -70,7 +67,3 @@ def reset(service: Named, actor: Actor, reason: str = "") -> None:
 
 def _audit(actor: Actor, action: str, service: Named, reason: str, **details: str | None) -> None:
     record(actor, action, f"breaker:{service.slug}", reason, **details)
-
-
-def _clean(reason: str) -> str:
-    return storable.text(reason.strip(), 500)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from typing import Annotated, Any
 
@@ -33,6 +31,7 @@ from monitoring.breakers.store import Shared
 from monitoring.periods import PERIODS
 from wsmon.audit import Actor
 from wsmon.callers import access
+from wsmon.etags import known, tag_of
 from wsmon.problems import Problem, ProblemDocument
 
 router = Router(tags=["circuit breakers"])
@@ -56,8 +55,8 @@ def status(
     """What callers meet, why, and until when. ``If-None-Match`` with an earlier ETag: 304 while it still holds."""
     views = reads.views() if service is None else [_view(service)]
     breakers = [answer(view) for view in views]
-    tag = f'"{hashlib.sha256(json.dumps(breakers, default=str).encode()).hexdigest()[:32]}"'
-    if tag in [one.strip() for one in request.headers.get("If-None-Match", "").split(",")]:
+    tag = tag_of(breakers)
+    if known(request, tag):
         return HttpResponse(status=304, headers={"ETag": tag})
     response["ETag"] = tag
     return {"breakers": breakers, "last_updated": timezone.now()}

@@ -7,15 +7,12 @@ import concurrent.futures
 from typing import Any
 
 from monitoring.breakers.policy import FAIL, NEUTRAL, OK, Ending, Kind, Policy
-from providers.base import ProbeOutcome
+from providers.base import NOT_A_CALL, ProbeOutcome
 from wsmon.vocabulary import Category, Outcome
 
 CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 STATUS_NAMES = ("status_code", "http_status", "status")
 """Under which HTTP libraries and vendors' SDKs keep an answer's status (requests and httpx, Stripe, aiohttp)."""
-
-NOT_A_CALL = ("heartbeat", "status_page")
-"""Kinds of checks that say nothing about a call to the service: nobody called, or a third party speaks."""
 
 
 def of_exception(error: BaseException, policy: Policy) -> Ending:

@@ -10,7 +10,7 @@ from monitoring.breakers.guard import breaker
 from monitoring.breakers.local import Pass
 from monitoring.breakers.policy import NEUTRAL, Ending
 from monitoring.claims import Claim
-from providers.base import ProbeOutcome
+from providers.base import NOT_A_CALL, ProbeOutcome
 
 
 class Admission:
@@ -30,7 +30,7 @@ class Admission:
 
 def admit(claim: Claim) -> Admission | None:
     """Ask the service's breaker; None: not now, somebody else makes the trial."""
-    if claim.kind in judging.NOT_A_CALL:
+    if claim.kind in NOT_A_CALL:
         return Admission(claim, None)
     guard = breaker(claim.service)
     if guard.is_forced:

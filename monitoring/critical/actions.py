@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from monitoring import alerts, storable
-from monitoring.actions import Refused
+from monitoring import alerts
+from monitoring.actions import Refused, cleaned, required, target_of
 from monitoring.alertmodels import Severity
 from monitoring.critical import inforce
 from monitoring.models import CriticalOverride, DeployPass, Emergency, Service
@@ -29,7 +29,7 @@ PASS_LASTS = timedelta(hours=1)
 def override(on: bool, until: datetime, reason: str, actor: Actor, now: datetime | None = None) -> CriticalOverride:
     """Put a person's word above the calendar until a time; an earlier one ends. Raises :class:`Refused`."""
     now = now or timezone.now()
-    reason = _reason(reason)
+    reason = required(reason)
     if until <= now:
         raise Refused("the end must be in the future")
     if until > now + LONGEST_OVERRIDE:
@@ -49,7 +49,7 @@ def end_override(actor: Actor, reason: str = "", now: datetime | None = None) ->
     inforce.locked()
     if not _end_overrides(now):
         return False
-    record(actor, "critical_day.override_end", TARGET, _clean(reason))
+    record(actor, "critical_day.override_end", TARGET, cleaned(reason))
     inforce.refresh(now, force=True)
     return True
 
@@ -67,7 +67,7 @@ def start_emergency(
     Started again while it is on, it lasts from now. Raises :class:`Refused`.
     """
     now = now or timezone.now()
-    reason = _reason(reason)
+    reason = required(reason)
     if not timedelta(0) < lasts <= EMERGENCY_LASTS:
         raise Refused("an emergency lasts 2 h at most; it can be started again")
     inforce.locked()
@@ -75,7 +75,7 @@ def start_emergency(
     made = Emergency.objects.create(
         service=service, starts_at=now, ends_at=now + lasts, reason=reason, by=actor.name[:200]
     )
-    record(actor, "emergency.start", _target(service), reason, until=made.ends_at.isoformat())
+    record(actor, "emergency.start", target_of(service), reason, until=made.ends_at.isoformat())
     inforce.refresh(now, force=True)
     named = service.label if service else "everything"
     alerts.raise_alert(
@@ -97,7 +97,7 @@ def end_emergency(emergency: Emergency, actor: Actor, reason: str = "", now: dat
     inforce.locked()
     if not Emergency.objects.filter(id=emergency.id, ended_at=None).update(ended_at=now):
         return False
-    record(actor, "emergency.end", _target(emergency.service), _clean(reason))
+    record(actor, "emergency.end", target_of(emergency.service), cleaned(reason))
     inforce.refresh(now, force=True)
     return True
 
@@ -106,8 +106,9 @@ def end_emergency(emergency: Emergency, actor: Actor, reason: str = "", now: dat
 def allow_deploy(reason: str, actor: Actor, now: datetime | None = None) -> DeployPass:
     """Let the next pipeline that asks through the freeze, within the hour. Raises :class:`Refused`."""
     now = now or timezone.now()
-    reason = _reason(reason)
-    if not inforce.locked().frozen:
+    reason = required(reason)
+    inforce.locked()
+    if not inforce.now_in_force(now).frozen:  # what was last written may be older than a boundary or a change
         raise Refused("deployments are not frozen")
     made = DeployPass.objects.create(reason=reason, by=actor.name[:200], created_at=now, expires_at=now + PASS_LASTS)
     record(actor, "deploy.allow", TARGET, reason, until=made.expires_at.isoformat())
@@ -116,18 +117,3 @@ def allow_deploy(reason: str, actor: Actor, now: datetime | None = None) -> Depl
 
 def _end_overrides(now: datetime) -> int:
     return CriticalOverride.objects.filter(ended_at=None).update(ended_at=now)
-
-
-def _target(service: Service | None) -> str:
-    return f"service:{service.slug}" if service else "service:*"
-
-
-def _reason(text: str) -> str:
-    cleaned = _clean(text)
-    if not cleaned:
-        raise Refused("a reason is required")
-    return cleaned
-
-
-def _clean(text: str) -> str:
-    return storable.text(text.strip(), 500)

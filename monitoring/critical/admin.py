@@ -12,11 +12,11 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from monitoring.admin import AsInFileAdmin
 from monitoring.critical import config, inforce
 from monitoring.critical.config import export_rule
 from monitoring.critical.schema import RuleSpec, read_rule
 from monitoring.critical.wording import rule_words
-from monitoring.escalation.admin import AsInFileAdmin
 from monitoring.escalation.forms import AsInFileForm
 from monitoring.forms import YamlField
 from monitoring.models import CriticalRule

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -25,6 +23,7 @@ from monitoring.critical.api_schemas import (
 from monitoring.models import Emergency, Service
 from wsmon.audit import Actor
 from wsmon.callers import access
+from wsmon.etags import known, tag_of
 from wsmon.problems import Problem, ProblemDocument
 
 freeze_router = Router(tags=["critical days"])
@@ -53,9 +52,9 @@ def may_deploy(
     A request with `If-None-Match` only looks: it counts nothing and uses up nothing; 304 while the answer is the
     same. Both answers have `read_only` for applications.
     """
-    known = request.headers.get("If-None-Match")
-    answer = freeze.ask(Actor.of(request), pipeline) if known is None else freeze.look()
-    if _matches(known, answer.tag):
+    only_looks = "If-None-Match" in request.headers
+    answer = freeze.look() if only_looks else freeze.ask(Actor.of(request), pipeline)
+    if known(request, answer.tag):
         return HttpResponse(status=304, headers={"ETag": answer.tag})
     if not answer.allowed:
         until = f" until {answer.until:%F %R} UTC" if answer.until else ""
@@ -98,8 +97,8 @@ def state(request: HttpRequest, response: HttpResponse) -> Any:
     ``If-None-Match`` with an earlier ETag: 304 while it still holds.
     """
     told = _told()
-    tag = f'"{hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:32]}"'
-    if _matches(request.headers.get("If-None-Match"), tag):
+    tag = tag_of(told)
+    if known(request, tag):
         return HttpResponse(status=304, headers={"ETag": tag})
     response["ETag"] = tag
     return told
@@ -185,7 +184,3 @@ def _refused(why: Refused, reason: str, field: str = "") -> Problem:
     if not reason.strip():
         return Problem.invalid(("reason", str(why)))
     return Problem.invalid((field, str(why))) if field else Problem(409, str(why))
-
-
-def _matches(known: str | None, tag: str) -> bool:
-    return known is not None and tag in [one.strip() for one in known.split(",")]

@@ -51,8 +51,8 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """A check that is made in another way then."""
+class Compared:
+    """A check, and how it is made then."""
 
     facts: Facts
     then: Values
@@ -89,26 +89,22 @@ def then_of(facts: Facts, posed: Posed) -> Values:
 
 def lines(checks: Sequence[Facts], posed: Posed) -> list[Line]:
     """Each policy, as far as there is anything that it holds for."""
-    matters = [one for one in checks if one.matters]
-    others = [one for one in checks if not one.matters]
+    compared = _compared(checks, posed)
+    matters = [one for one in compared if one.facts.matters]
+    others = [one for one in compared if not one.facts.matters]
     found: list[Line] = []
     if matters:
-        found += [
-            _interval("Check interval, critical and high", matters, posed, ""),
-            _timeout(matters, posed),
-            _confirm(matters, posed),
-        ]
+        found += [_interval("Check interval, critical and high", matters, ""), _timeout(matters), _confirm(matters)]
     if others:
-        found.append(_interval("Check interval, normal and low", others, posed, _spared(others, posed)))
+        found.append(_interval("Check interval, normal and low", others, _spared(others)))
     if checks:
         found.append(_recovery(checks, posed))
     return [*found, *_policies(posed)]
 
 
-def changed(checks: Iterable[Facts], posed: Posed) -> list[Changed]:
-    """The checks that differ, those first that are probed more often by most."""
-    found = [Changed(facts, then_of(facts, posed)) for facts in checks]
-    differing = [one for one in found if one.then != one.facts.usual]
+def changed(checks: Iterable[Facts], posed: Posed) -> list[Compared]:
+    """The checks that are made in another way, those first that are probed more often by most."""
+    differing = [one for one in _compared(checks, posed) if one.then != one.facts.usual]
     return sorted(differing, key=lambda one: (-one.more, one.facts.service, one.facts.name))
 
 
@@ -116,17 +112,21 @@ def loads(checks: Iterable[Facts], posed: Posed) -> list[Load]:
     """What each vendor gets, those first that get more."""
     usual: dict[str, float] = defaultdict(float)
     then: dict[str, float] = defaultdict(float)
-    for facts in checks:
-        usual[facts.provider] += 60 / facts.usual.interval
-        then[facts.provider] += 60 / then_of(facts, posed).interval
+    for one in _compared(checks, posed):
+        usual[one.facts.provider] += 60 / one.facts.usual.interval
+        then[one.facts.provider] += 60 / one.then.interval
     found = [Load(provider, usual[provider], then[provider]) for provider in usual]
     differing = [one for one in found if abs(one.then - one.usual) > 1e-9]
     return sorted(differing, key=lambda one: (one.usual - one.then, one.provider))
 
 
-def _interval(policy: str, checks: Sequence[Facts], posed: Posed, why: str) -> Line:
-    now = [then_of(one, posed).interval for one in checks]
-    usual = [one.usual.interval for one in checks]
+def _compared(checks: Iterable[Facts], posed: Posed) -> list[Compared]:
+    return [Compared(facts, then_of(facts, posed)) for facts in checks]
+
+
+def _interval(policy: str, checks: Sequence[Compared], why: str) -> Line:
+    now = [one.then.interval for one in checks]
+    usual = [one.facts.usual.interval for one in checks]
     words = _rates(now, usual) if now != usual else ""
     return Line(policy, _spans(usual), _spans(now), "; ".join(part for part in (words, why) if part))
 
@@ -138,8 +138,8 @@ def _rates(now: Sequence[float], usual: Sequence[float]) -> str:
     return f"{then * factor:,.1f} probes/{unit} instead of {before * factor:,.1f}"
 
 
-def _spared(checks: Sequence[Facts], posed: Posed) -> str:
-    names = sorted({one.service_label for one in checks if then_of(one, posed).interval > one.usual.interval})
+def _spared(checks: Sequence[Compared]) -> str:
+    names = sorted({one.facts.service_label for one in checks if one.then.interval > one.facts.usual.interval})
     if not names:
         return ""
     return f"saves quota while they are healthy: {_some(names)}"
@@ -150,14 +150,14 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:3])}{more}"
 
 
-def _timeout(checks: Sequence[Facts], posed: Posed) -> Line:
-    now = [then_of(one, posed).timeout for one in checks]
-    return Line("Probe timeout", _spans([one.usual.timeout for one in checks]), _spans(now))
+def _timeout(checks: Sequence[Compared]) -> Line:
+    now = [one.then.timeout for one in checks]
+    return Line("Probe timeout", _spans([one.facts.usual.timeout for one in checks]), _spans(now))
 
 
-def _confirm(checks: Sequence[Facts], posed: Posed) -> Line:
-    usual = [one.usual.confirm_down for one in checks]
-    now = [then_of(one, posed).confirm_down for one in checks]
+def _confirm(checks: Sequence[Compared]) -> Line:
+    usual = [one.facts.usual.confirm_down for one in checks]
+    now = [one.then.confirm_down for one in checks]
     words = f"alert within {effects.ALERT_WITHIN:.0f} s of the first failure" if usual != now else ""
     return Line("Confirm down", _probes(usual), _probes(now), words)
 

@@ -48,7 +48,7 @@ def spans(spec: Mapping[str, JSON], zone: ZoneInfo, since: datetime, until: date
     expand = _EXPANDERS.get(kind_of(spec))
     if expand is None:
         return []
-    left_out = {date.fromisoformat(str(day)) for day in _several(spec.get("except"))}
+    left_out = {date.fromisoformat(str(day)) for day in several(spec.get("except"))}
     found: list[Span] = []
     for span in expand(spec, zone, since, until, calendar):
         if len(found) >= MOST_SPANS:
@@ -72,16 +72,16 @@ def _days(zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[date]:
 
 
 def _every(spec: Spec, zone: ZoneInfo, since: datetime, until: datetime, _calendar: str) -> Iterator[Span]:
-    wanted = {WEEKDAYS.index(word) for word in _several(spec["every"])}
+    wanted = {WEEKDAYS.index(word) for word in several(spec["every"])}
     for day in _days(zone, since, until):
         if day.weekday() in wanted:
-            yield day_span(day, 1, zone, f"{day:%a} {day.day} {day:%b}")
+            yield day_span(day, 1, zone, day_name(day))
 
 
 def _dates(spec: Spec, zone: ZoneInfo, _since: datetime, _until: datetime, _calendar: str) -> Iterator[Span]:
-    for text in _several(spec["dates"]):
+    for text in several(spec["dates"]):
         day = date.fromisoformat(text)
-        yield day_span(day, 1, zone, f"{day:%a} {day.day} {day:%b}")
+        yield day_span(day, 1, zone, day_name(day))
 
 
 def _ranges(spec: Spec, zone: ZoneInfo, _since: datetime, _until: datetime, _calendar: str) -> Iterator[Span]:
@@ -103,14 +103,14 @@ def _rrule(spec: Spec, zone: ZoneInfo, since: datetime, until: datetime, _calend
         if start > high:
             return
         if whole_days and length % _DAY == _ZERO:
-            yield day_span(start.date(), length // _DAY, zone, f"{start:%a} {start.day} {start:%b}")
+            yield day_span(start.date(), length // _DAY, zone, day_name(start))
         else:
             starts_at = moment(start, zone)
             yield Span(starts_at, starts_at + length, _said(start))
 
 
 def _ical(spec: Spec, zone: ZoneInfo, since: datetime, until: datetime, calendar: str) -> Iterator[Span]:
-    words = [word.casefold() for word in _several(spec.get("match"))]
+    words = [word.casefold() for word in several(spec.get("match"))]
 
     def wanted(text: str) -> bool:
         return not words or any(word in text.casefold() for word in words)
@@ -121,7 +121,7 @@ def _ical(spec: Spec, zone: ZoneInfo, since: datetime, until: datetime, calendar
 
 def _holidays(spec: Spec, zone: ZoneInfo, since: datetime, until: datetime, _calendar: str) -> Iterator[Span]:
     told = spec["holidays"]
-    words = tuple(word.casefold() for word in _several(told.get("match")))
+    words = tuple(word.casefold() for word in several(told.get("match")))
     low, high = since.astimezone(zone).date(), until.astimezone(zone).date()
     for year in range(low.year, high.year + 1):
         for day, names in _of_year(told["country"], told.get("subdivision"), year):
@@ -154,15 +154,18 @@ def local(text: str) -> date | datetime:
     return found
 
 
+def day_name(day: date) -> str:
+    """ "Sat 17 Oct"."""
+    return f"{day:%a} {day.day} {day:%b}"
+
+
 def _said(at: date | datetime) -> str:
-    day = f"{at:%a} {at.day} {at:%b}"
-    return f"{day} {at:%H:%M}" if isinstance(at, datetime) else day
+    return f"{day_name(at)} {at:%H:%M}" if isinstance(at, datetime) else day_name(at)
 
 
-def _several(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+def several(value: Any) -> list[str]:
+    """What may be one word or a list of them, as a list; empty for nothing."""
+    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)] if value else []
 
 
 _EXPANDERS: Mapping[str, _Expand] = {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from monitoring import storable
@@ -16,6 +15,7 @@ from monitoring.critical import inforce
 from monitoring.critical.inforce import InForce
 from monitoring.models import DeployPass, DeployRequest
 from wsmon.audit import Actor, record
+from wsmon.etags import tag_of
 
 KEPT = timedelta(days=90)
 """How long it is remembered who asked."""
@@ -40,7 +40,7 @@ class Answer:
     def tag(self) -> str:
         """An ETag: the same while the answer is."""
         told = [self.allowed, self.reason, str(self.until), self.read_only, self.passed, str(self.next_freeze_at)]
-        return f'"{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]}"'
+        return tag_of(told)
 
     def retry_after(self, now: datetime) -> int:
         """Seconds after which it is worth asking again."""
@@ -59,16 +59,11 @@ def answer_of(found: InForce) -> Answer:
     freezes = coming is not None and any(reason.freezes for reason in coming.reasons)
     return Answer(
         not found.frozen,
-        why(found) if found.frozen else "",
+        inforce.why(found) if found.frozen else "",
         found.frozen_until,
         found.read_only,
         next_freeze_at=coming.starts_at if coming and freezes and not found.frozen else None,
     )
-
-
-def why(found: InForce) -> str:
-    """The reasons of what is in force, in one line."""
-    return "; ".join(f"{one['name']}: {one['why']}" for one in inforce.told(found))
 
 
 def ask(actor: Actor, pipeline: str = "", now: datetime | None = None) -> Answer:
@@ -110,7 +105,7 @@ def waiting_pass(now: datetime) -> DeployPass | None:
 def asked_since(at: datetime) -> dict[str, int]:
     """How many asked, and how many of them were refused."""
     rows = DeployRequest.objects.filter(at__gte=at)
-    return {"asked": rows.count(), "refused": rows.filter(allowed=False).count()}
+    return rows.aggregate(asked=Count("id"), refused=Count("id", filter=Q(allowed=False)))
 
 
 def forget_old(now: datetime) -> Any:

@@ -52,7 +52,6 @@ class CalendarEvent:
     starts_at: datetime
     ends_at: datetime
     summary: str
-    all_day: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,6 @@ class Cleaned:
     """A calendar as it is kept."""
 
     text: str
-    events: int
     left_out: int
     """Events that were left out: they repeat more often than daily, never, or have no start."""
 
@@ -76,14 +74,12 @@ def clean(text: str, now: datetime) -> Cleaned:
         raise BadCalendar(f"it has {len(events):,} events, more than {MOST_EVENTS:,}")
     for zone in source.walk("VTIMEZONE"):
         kept.add_component(zone)
-    number = 0
-    for event in events:
-        if _usable(event):
-            if _may_come(event, now):
-                kept.add_component(_slim(event))
-            number += 1
+    usable = [event for event in events if _usable(event)]
+    for event in usable:
+        if _may_come(event, now):
+            kept.add_component(_slim(event))
     cleaned = kept.to_ical().decode("utf-8", "replace").replace("\x00", "")
-    return Cleaned(cleaned, number, len(events) - number)
+    return Cleaned(cleaned, len(events) - len(usable))
 
 
 def between(
@@ -210,12 +206,11 @@ def _told(event: Any, zone: ZoneInfo) -> Iterator[CalendarEvent]:
     if str(event.get("STATUS", "")).upper() == "CANCELLED":
         return
     start, end = event["DTSTART"].dt, event["DTEND"].dt if "DTEND" in event else event["DTSTART"].dt
-    all_day = not isinstance(start, datetime)
-    if all_day and end == start:
+    if not isinstance(start, datetime) and end == start:
         end = start + timedelta(days=1)
     starts_at, ends_at = moment(start, zone), moment(end, zone)
     if starts_at <= ends_at <= starts_at + LONGEST_EVENT:
-        yield CalendarEvent(starts_at, ends_at, str(event.get("SUMMARY", ""))[:200], all_day)
+        yield CalendarEvent(starts_at, ends_at, str(event.get("SUMMARY", ""))[:200])
 
 
 def moment(at: date | datetime, zone: ZoneInfo) -> datetime:

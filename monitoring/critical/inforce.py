@@ -179,6 +179,11 @@ def told(found: InForce) -> list[dict[str, Any]]:
     return [row | {"ends_at": whole} for row in rows]
 
 
+def why(found: InForce) -> str:
+    """The reasons of what is in force, in one line."""
+    return "; ".join(f"{one['name']}: {one['why']}" for one in told(found))
+
+
 def _row(rule: str, name: str, why: str, until: datetime) -> dict[str, Any]:
     return {"rule": rule, "name": name, "why": why, "until": until.isoformat()}
 
@@ -330,16 +335,17 @@ def _facts(row: Posture) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _FACTS}
 
 
-def factors_of(found: InForce) -> effects.Factors:
-    """What values are multiplied by."""
+def strictness_of(found: InForce) -> effects.Strictness:
+    """How strict it is for every service that has no emergency of its own."""
     if found.everywhere:
-        return effects.EMERGENCY
-    return effects.CRITICAL_DAY if found.critical else effects.USUAL
+        return effects.IN_AN_EMERGENCY
+    return effects.ON_A_CRITICAL_DAY if found.critical else effects.AS_USUAL
 
 
 def _write(row: Posture, found: InForce) -> None:
-    _set_factors(row, factors_of(found))
-    row.critical, row.emergency = found.critical, found.everywhere is not None
+    strict = strictness_of(found)
+    _set_factors(row, strict.factors)
+    row.critical, row.emergency = strict.critical, strict.emergency
     row.frozen, row.read_only = found.frozen, found.read_only
     row.since, row.until, row.reasons = found.since, again_at(found), told(found)
     row.save()
@@ -385,7 +391,8 @@ _PULL = """
 UPDATE monitoring_checkstate s SET next_due_at = now() + make_interval(secs => t.every * random())
 FROM (
     SELECT c.id, CASE
-        WHEN coalesce(p.emergency, g.emergency) THEN least(c.interval * g.interval, %(emergency)s)
+        WHEN coalesce(p.emergency, g.emergency)
+            THEN least(c.interval * coalesce(p.interval, g.interval), %(emergency)s)
         WHEN g.critical AND v.criticality = ANY(%(mattering)s) THEN c.interval * g.interval
         WHEN g.critical THEN greatest(c.interval, least(c.interval * g.spare, %(spared)s))
         ELSE c.interval END AS every
@@ -410,9 +417,8 @@ def emergency_key(slug: str) -> str:
 
 def _resolve_emergencies(found: InForce) -> None:
     wanted = {emergency_key(one.slug) for one in found.emergencies}
-    for alert in alerts.open_alerts([EMERGENCY_KIND]):
-        if alert.key not in wanted:
-            alerts.resolve(alert.key)
+    open_ = {alert.key for alert in alerts.open_alerts([EMERGENCY_KIND])}
+    alerts.resolve_all(open_ - wanted)
 
 
 def _take_effect(row: Posture, found: InForce, *, was_critical: bool) -> None:
@@ -428,8 +434,7 @@ def _take_effect(row: Posture, found: InForce, *, was_critical: bool) -> None:
         cursor.execute(_PULL, parameters)
     if row.critical != was_critical:
         action = "critical_day.begin" if row.critical else "critical_day.end"
-        because = "; ".join(f"{one['name']}: {one['why']}" for one in row.reasons)
-        record(SYSTEM, action, "critical-days", because, until=found.until and found.until.isoformat())
+        record(SYSTEM, action, "critical-days", why(found), until=found.until and found.until.isoformat())
     _resolve_emergencies(found)
     live.publish(LIVE, {"critical": row.critical})
     live.publish("self", {"problem": None})  # banners are rendered along with wsmon's own state

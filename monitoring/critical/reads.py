@@ -94,7 +94,7 @@ class Rehearsal:
     reasons: tuple[Reason, ...]
     critical: bool
     lines: list[comparing.Line]
-    changed: list[comparing.Changed]
+    changed: list[comparing.Compared]
     total: int
     """Of all checks that would differ; the list may be cut."""
     loads: list[comparing.Load] = field(default_factory=list)
@@ -105,19 +105,19 @@ def page(now: datetime | None = None, rehearse: str = "", at: datetime | None = 
     now = now or timezone.now()
     found = inforce.now_in_force(now)
     checks = list(facts())
-    posed = Posed(_strict_of(inforce.factors_of(found), found), found.frozen, found.read_only)
-    views = list(_rules(found))
+    rows = list(CriticalRule.objects.filter(archived_at=None).order_by("id"))
+    views = list(_rules(found, rows))
     days = _days(found)
     return Page(
         found=found,
-        lines=comparing.lines(checks, posed),
+        lines=comparing.lines(checks, _posed(found)),
         rules=views,
         days=days,
         summary=_summary(views),
         clocks=_clock_changes(found.calendar, now),
         asked=freeze.asked_since(_midnight(now)),
         waiting=freeze.waiting_pass(now),
-        yaml=as_yaml(),
+        yaml=as_yaml(rows),
         rehearsal=_rehearse(checks, rehearse, at) if rehearse else None,
     )
 
@@ -146,8 +146,8 @@ def _factors(row: Posture) -> Factors:
     return Factors(row.interval, row.spare, row.timeout, row.confirm, row.recovery)
 
 
-def _strict_of(factors: Factors, found: InForce) -> Strictness:
-    return Strictness(factors, found.critical, found.everywhere is not None)
+def _posed(found: InForce) -> Posed:
+    return Posed(inforce.strictness_of(found), found.frozen, found.read_only)
 
 
 def _rehearse(checks: Sequence[Facts], kind: str, at: datetime | None) -> Rehearsal:
@@ -155,8 +155,7 @@ def _rehearse(checks: Sequence[Facts], kind: str, at: datetime | None) -> Rehear
     reasons: tuple[Reason, ...] = ()
     if kind == "at" and at is not None:
         then = inforce.decide(inforce.calendar_around(at), None, [], at)
-        posed = Posed(_strict_of(inforce.factors_of(then), then), then.frozen, then.read_only)
-        reasons = then.reasons
+        posed, reasons = _posed(then), then.reasons
     elif kind == "emergency":
         posed = Posed(effects.IN_AN_EMERGENCY, frozen=True, read_only=True)
     else:
@@ -180,9 +179,8 @@ def _without_own(one: Facts) -> dict[str, Any]:
     return {name: getattr(one, name) for name in names}
 
 
-def as_yaml() -> str:
+def as_yaml(rows: Sequence[CriticalRule]) -> str:
     """The rules as they stand in wsmon.yaml."""
-    rows = CriticalRule.objects.filter(archived_at=None).order_by("id")
     data = {row.slug: export_rule(row) for row in rows}
     return yaml.safe_dump({"critical_days": data}, sort_keys=False, allow_unicode=True, width=80) if data else ""
 
@@ -190,10 +188,10 @@ def as_yaml() -> str:
 # Rules ---------------------------------------------------------------------------------------------
 
 
-def _rules(found: InForce) -> Iterator[RuleView]:
+def _rules(found: InForce, rows: Sequence[CriticalRule]) -> Iterator[RuleView]:
     feeds = {row.owner: row for row in CalendarFeed.objects.defer("text")}
     end = found.at + timedelta(days=AHEAD)
-    for row in CriticalRule.objects.filter(archived_at=None).order_by("id"):
+    for row in rows:
         coming = [
             reason.in_force_from
             for period in found.calendar
@@ -253,7 +251,7 @@ def _clock_changes(calendar: Sequence[Period], now: datetime) -> str:
         if change:
             way = "forward" if change > timedelta() else "back"
             moment = _change_between(period)
-            said = f"{moment:%a} {moment.day} {moment:%b}: clocks go {way}"
+            said = f"{expanding.day_name(moment)}: clocks go {way}"
             hours = (period.ends_at - period.starts_at).total_seconds() / 3600
             return f"{said} during {_reasons_words(period)}, which lasts {hours:g} h and ends at {after:%H:%M %Z}."
     return ""
@@ -298,16 +296,22 @@ def banner(now: datetime | None = None) -> Banner | None:
     single = [row for row in rows if row.service is not None and row.until is not None and row.until > now]
     if whole is None and not single:
         return None
-    reasons = whole.reasons if whole else single[0].reasons
+    # While a critical day is in force for all, it is of that one that the words end with "until".
+    telling = single if whole is None else [whole, *single] if whole.emergency else [whole]
     return Banner(
         critical=whole is not None,
         emergency=bool(single) or (whole is not None and whole.emergency),
         names=listed(list(dict.fromkeys(str(one["name"]) for one in whole.reasons))) if whole else "",
-        until=datetime.fromisoformat(reasons[0]["ends_at"]) if reasons and reasons[0]["ends_at"] else None,
+        until=max((end for row in telling if (end := _end_of(row))), default=None),
         frozen=whole is not None and whole.frozen,
         read_only=whole is not None and whole.read_only,
         services=listed([row.service.label for row in single if row.service]),
     )
+
+
+def _end_of(row: Posture) -> datetime | None:
+    told = row.reasons[0]["ends_at"] if row.reasons else None
+    return datetime.fromisoformat(told) if told else None
 
 
 def _is_fresh(row: Posture, now: datetime) -> bool:

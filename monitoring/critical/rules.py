@@ -82,19 +82,11 @@ class Period:
         return tuple(one for one in self.reasons if one.in_force_from <= at < one.in_force_until)
 
 
-def periods(
-    rules: Iterable[Rule], since: datetime, until: datetime, feeds: Mapping[str, str] | None = None
-) -> list[Period]:
-    """Every period that touches the time from ``since`` to ``until``, in order, none touching another.
-
-    ``feeds`` holds the kept calendars by the rule's slug. Periods are whole, even where they reach beyond.
-    """
-    found = [reason for rule in rules for reason in reasons(rule, since, until, (feeds or {}).get(rule.slug, ""))]
-    return merged(found)
-
-
 def reasons(rule: Rule, since: datetime, until: datetime, calendar: str = "") -> list[Reason]:
-    """Each time that one rule holds between two moments, in order."""
+    """Each time that one rule holds between two moments, in order; whole, even where it reaches beyond.
+
+    ``calendar`` is the rule's kept feed, if it has one.
+    """
     lead, trail = timedelta(seconds=rule.lead), timedelta(seconds=rule.trail)
     spans = expanding.spans(rule.spec, rule.zone, since - trail, until + lead, calendar)
     return [
@@ -116,7 +108,7 @@ def reasons(rule: Rule, since: datetime, until: datetime, calendar: str = "") ->
 
 
 def merged(found: Iterable[Reason]) -> list[Period]:
-    """Reasons as periods: what overlaps or touches is one."""
+    """Reasons as periods, in order, none touching another: what overlaps or touches is one."""
     together: list[Period] = []
     for reason in sorted(found, key=lambda one: (one.in_force_from, one.in_force_until, one.rule)):
         last = together[-1] if together else None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from typing import Any
 
 from monitoring.critical import expanding
-from monitoring.critical.expanding import WEEKDAYS, kind_of
+from monitoring.critical.expanding import WEEKDAYS, kind_of, several
 from wsmon.durations import format_duration
 from wsmon.vocabulary import JSON
 
@@ -21,7 +20,7 @@ def days_words(spec: Mapping[str, JSON]) -> str:
     kind = kind_of(spec)
     words = _WORDS[kind](spec) if kind else "no days"
     if left_out := spec.get("except"):
-        words += ", but not on " + listed([_day(text) for text in _several(left_out)])
+        words += ", but not on " + listed([_day(text) for text in several(left_out)])
     return words
 
 
@@ -54,14 +53,14 @@ def span(seconds: float) -> str:
 
 
 def _every(spec: Mapping[str, Any]) -> str:
-    days = [day for day in WEEKDAYS if day in _several(spec["every"])]
+    days = [day for day in WEEKDAYS if day in several(spec["every"])]
     if len(days) == len(WEEKDAYS):
         return "every day"
     return "every " + listed([day.capitalize() for day in days])
 
 
 def _dates(spec: Mapping[str, Any]) -> str:
-    return listed([_day(text) for text in _several(spec["dates"])])
+    return listed([_day(text) for text in several(spec["dates"])])
 
 
 def _ranges(spec: Mapping[str, Any]) -> str:
@@ -77,7 +76,7 @@ def _rrule(spec: Mapping[str, Any]) -> str:
 
 
 def _ical(spec: Mapping[str, Any]) -> str:
-    words = _several(spec.get("match"))
+    words = several(spec.get("match"))
     if not words:
         return "every event of a calendar"
     return "events of a calendar that match " + listed([f"“{word}”" for word in words])
@@ -86,7 +85,7 @@ def _ical(spec: Mapping[str, Any]) -> str:
 def _holidays(spec: Mapping[str, Any]) -> str:
     told = spec["holidays"]
     where = "-".join(part for part in (told["country"], told.get("subdivision")) if part)
-    match = _several(told.get("match"))
+    match = several(told.get("match"))
     return f"public holidays of {where}" + (f" that match {listed([f'“{word}”' for word in match])}" if match else "")
 
 
@@ -99,10 +98,6 @@ def _day(text: str) -> str:
     return day if not hasattr(found, "hour") else f"{day} {found:%H:%M}"
 
 
-def _several(value: Any) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)] if value else []
-
-
 _WORDS = {
     "every": _every,
     "dates": _dates,
@@ -111,8 +106,3 @@ _WORDS = {
     "ical": _ical,
     "holidays": _holidays,
 }
-
-
-def day_name(day: date) -> str:
-    """ "Sat 17 Oct"."""
-    return f"{day:%a} {day.day} {day:%b}"

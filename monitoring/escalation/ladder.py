@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from monitoring.alertmodels import Severity
+from monitoring.alertmodels import RANKS, Severity
 
-RANK = {Severity.INFO.value: 0, Severity.WARNING.value: 1, Severity.CRITICAL.value: 2}
 MOST_STEPS_COUNTED = 32_000
 """The column that counts steps and reminders is a small integer."""
 JUMP = timedelta(minutes=1)
@@ -83,9 +82,9 @@ def choose(policies: Iterable[Policy], severity: str, service: str | None) -> Po
 
     The strictest is the one for the highest severity; among equals the first by name.
     """
-    fitting = [one for one in policies if RANK[severity] >= RANK[one.min_severity] and one.rungs]
+    fitting = [one for one in policies if RANKS[severity] >= RANKS[one.min_severity] and one.rungs]
     fitting = [one for one in fitting if not one.services or service in one.services]
-    return min(fitting, key=lambda one: (not one.services, -RANK[one.min_severity], one.slug), default=None)
+    return min(fitting, key=lambda one: (not one.services, -RANKS[one.min_severity], one.slug), default=None)
 
 
 def begin(policy: Policy, now: datetime, *, everybody: bool = False) -> Place:

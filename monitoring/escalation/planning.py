@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from django.db import models
 
-from monitoring import changes
+from monitoring import changes, renaming
 from monitoring.escalation.oncall import PREFIX
 from monitoring.escalation.schema import EscalationSpec, RotationSpec
 from monitoring.models import Escalation, Rotation
@@ -67,7 +67,7 @@ class Planner(named.Planner[Spec, Row]):
         found.slug, found.archived_at = spec.slug, None
         for name, value in spec.values.items():
             setattr(found, name, value)
-        found.save()
+        save(found)
 
     def archive(self, row: Row) -> None:
         """Take one out of use."""
@@ -122,6 +122,16 @@ class EscalationPlanner(Planner[EscalationSpec, Escalation]):
         for index, name in enumerate(spec.values["services"]):
             if name not in self.services:
                 yield Finding(("services", index), not_one_of(name, self.services, "a service"))
+
+
+def save(row: Rotation | Escalation) -> None:
+    """Write one; the escalations that name a rotation follow when it gets another name."""
+    old = None
+    if isinstance(row, Rotation):
+        old = Rotation.objects.filter(id=row.id).values_list("slug", flat=True).first()
+    row.save()
+    if old is not None:
+        renaming.follow_rotation(old, row.slug)
 
 
 def _say(name: str, value: Any) -> str:

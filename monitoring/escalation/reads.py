@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import Count
+
 from monitoring.critical import inforce
-from monitoring.escalation import ladder, oncall, running, turns
+from monitoring.escalation import oncall, running, turns
 from monitoring.escalation.ladder import Policy
 from monitoring.escalation.oncall import PREFIX, OnCall
 from monitoring.escalation.turns import Duty
-from monitoring.models import Alert, CalendarFeed, Rotation
+from monitoring.models import CalendarFeed, Rotation
 from monitoring.notifications.messages import duration
 
 
@@ -70,15 +71,9 @@ def shown(now: datetime) -> Shown:
     rotations = [_rotation(row, duty[row.slug], feeds.get(oncall.owner_of(row))) for row in rows]
     policies = [running.policy_of(row) for row in running.rows()]
     waiting = running.waiting().filter(escalation__in=[policy.slug for policy in policies])
-    climbing = Counter(waiting.values_list("escalation", flat=True))
+    climbing = dict(waiting.order_by().values_list("escalation").annotate(Count("id")))
     critical = bool(policies) and inforce.is_critical(now)
-    return Shown(rotations, [_policy(one, duty, climbing[one.slug], critical) for one in policies], critical)
-
-
-def place_of(alert: Alert, policies: dict[str, Policy]) -> str:
-    """How far an alert has climbed, in words: "step 2 of 3 of ops"; empty while it follows none."""
-    policy = policies.get(alert.escalation)
-    return f"{ladder.words(policy, alert.step)} of {policy.slug}" if policy and alert.step else ""
+    return Shown(rotations, [_policy(one, duty, climbing.get(one.slug, 0), critical) for one in policies], critical)
 
 
 def _rotation(row: Rotation, of: OnCall, problem: str | None) -> RotationView:

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from monitoring.alertmodels import Severity
+from monitoring.alertmodels import RANKS
 from monitoring.critical import inforce
 from monitoring.escalation import ladder, oncall
 from monitoring.escalation.ladder import Place, Policy, Step
@@ -30,7 +30,6 @@ logger = structlog.get_logger(__name__)
 
 MOST = 200
 """Alerts of one look; the next comes within a second."""
-_SEVERITIES = (Severity.INFO.value, Severity.WARNING.value, Severity.CRITICAL.value)
 
 
 def run_due(now: datetime | None = None) -> int:
@@ -68,19 +67,18 @@ def waiting() -> QuerySet[Alert]:
 
 
 def stop() -> int:
-    """Alerts that are over, or that somebody has, climb no further; one that is reopened begins anew."""
-    climbing = Alert.objects.filter(next_step_at__isnull=False)
-    over = climbing.filter(resolved_at__isnull=False).update(next_step_at=None)
+    """Alerts that somebody has climb no further; one that is given back begins anew."""
     taken = Q(acknowledged_at__isnull=False) | Q(incident__acknowledged_at__isnull=False)
-    ids = list(climbing.filter(taken).values_list("id", flat=True)[:MOST])
-    return over + (Alert.objects.filter(id__in=ids).update(next_step_at=None, escalation="") if ids else 0)
+    ids = list(Alert.objects.filter(taken, next_step_at__isnull=False).values_list("id", flat=True)[:MOST])
+    return Alert.objects.filter(id__in=ids).update(next_step_at=None, escalation="") if ids else 0
 
 
 def enrol(policies: Iterable[Policy], now: datetime) -> int:
     """Let alerts that follow no policy yet follow the one that fits."""
     known = list(policies)
-    least = min((ladder.RANK[policy.min_severity] for policy in known), default=len(_SEVERITIES))
-    rows = waiting().filter(escalation="", severity__in=_SEVERITIES[least:]).select_related("service")
+    least = min((RANKS[policy.min_severity] for policy in known), default=len(RANKS))
+    grave = [severity for severity, rank in RANKS.items() if rank >= least]
+    rows = waiting().filter(escalation="", severity__in=grave).select_related("service")
     begun = 0
     for alert in rows.order_by("id")[: MOST * 5]:
         policy = ladder.choose(known, alert.severity, alert.service.slug if alert.service else None)
@@ -113,7 +111,7 @@ def _step(alert_id: int, policies: dict[str, Policy], now: datetime) -> bool:
             return alert is not None and take(alert, policies.get(alert.escalation), now)
     except Exception:
         logger.exception("an escalation step failed", alert=alert_id)
-        Alert.objects.filter(id=alert_id).update(next_step_at=now + timedelta(minutes=1))
+        Alert.objects.filter(id=alert_id, resolved_at=None).update(next_step_at=now + timedelta(minutes=1))
         return False
 
 

@@ -19,9 +19,10 @@ from monitoring.alertmodels import Severity
 from monitoring.critical.schema import zone_of
 from monitoring.escalation.oncall import PREFIX
 from monitoring.literals import literal_secrets
+from monitoring.notifications.schema import Clock, SeverityWord
 from monitoring.schema import Slug, between, slug_findings
 from wsmon import secrets
-from wsmon.config.problems import Finding, not_one_of, show
+from wsmon.config.problems import Finding, show
 from wsmon.config.schema import check, wrong_mapping
 from wsmon.durations import Duration
 from wsmon.vocabulary import JSON
@@ -29,9 +30,7 @@ from wsmon.vocabulary import JSON
 WEEK = 7 * 86_400.0
 HANDOVER = "09:00"
 ZONE = "UTC"
-SEVERITIES = tuple(word.value for word in Severity)
 _NAME = re.compile(rf"(?:{PREFIX})?[-a-zA-Z0-9_]{{1,60}}")
-_CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
 def _person(value: str) -> str:
@@ -49,12 +48,6 @@ def _day(value: str) -> str:
     if not 2000 <= day.year <= 2100:
         raise ValueError("is not between the years 2000 and 2100")
     return day.isoformat()
-
-
-def _clock(value: str) -> str:
-    if not (match := _CLOCK.fullmatch(value.strip())):
-        raise ValueError("is not a time of day such as 09:00")
-    return f"{int(match[1]):02}:{match[2]}"
 
 
 def _zone(value: str) -> str:
@@ -77,12 +70,6 @@ def _target(value: str) -> str:
     return value
 
 
-def _severity(value: str) -> str:
-    if value not in SEVERITIES:
-        raise ValueError(not_one_of(value, SEVERITIES, "a severity"))
-    return value
-
-
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -99,7 +86,7 @@ class RotationEntry(_Entry):
 
     people: Annotated[list[PersonEntry], Field(min_length=1, max_length=100)]
     starts_on: Annotated[str, AfterValidator(_day)] | None = None
-    handover: Annotated[str, AfterValidator(_clock)] = HANDOVER
+    handover: Clock = HANDOVER
     time_zone: Annotated[str, AfterValidator(_zone)] = ZONE
     ical: Annotated[str, AfterValidator(_feed)] | None = None
     renamed_from: Slug | None = None
@@ -118,7 +105,7 @@ class EscalationEntry(_Entry):
     steps: Annotated[list[StepEntry], Field(min_length=1, max_length=20)]
     remind_every: Annotated[Duration, between(60, WEEK)] | None = None
     services: Annotated[list[Slug], Field(max_length=500)] = []
-    min_severity: Annotated[str, AfterValidator(_severity)] = Severity.CRITICAL.value
+    min_severity: SeverityWord = Severity.CRITICAL.value
     renamed_from: Slug | None = None
 
 

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from monitoring.forecasts import reads
-from monitoring.forecasts.promises import LAPSES, Outcome
-from monitoring.forecasts.reads import LOOK_BACK, MOST_RECORDED, Record
+from monitoring.forecasts.promises import LAPSES
+from monitoring.forecasts.reads import Record
 from monitoring.forecasts.sources import CERTIFICATE, ERRORS, LATENCY, QUOTA
 from monitoring.history import BadCursor
 from monitoring.models import Forecast
 
-METRICS = (LATENCY, ERRORS, QUOTA, CERTIFICATE)
 UNITS = {LATENCY: "ms", ERRORS: "percent", QUOTA: "percent", CERTIFICATE: "days"}
 _MOST = 2**62
 
@@ -44,11 +43,10 @@ class Filter:
     def rows(self, now: datetime) -> QuerySet[Forecast]:
         """Those that match, in no order, of checks in use."""
         rows = self.anyhow()
-        current = Q(outcome="", expected_at__isnull=False, renewed_at__gt=now - LAPSES)
         if self.state is State.OPEN:
-            return rows.filter(current)
+            return rows.filter(reads.current(now))
         if self.state is State.LAPSED:
-            return rows.filter(~current, outcome="")
+            return rows.filter(~reads.current(now), outcome="")
         return rows.filter(outcome=self.state.value) if self.state else rows
 
     def anyhow(self) -> QuerySet[Forecast]:
@@ -86,9 +84,7 @@ def page(wanted: Filter, before: str | None = None, limit: int = 50, now: dateti
 
 def record(wanted: Filter, now: datetime | None = None) -> Record:
     """How the forecasts of a service and metric ended, whatever state is asked for, within 90 days."""
-    since = (now or timezone.now()) - LOOK_BACK
-    rows = wanted.anyhow().filter(settled_at__gte=since, outcome__in=list(Outcome)).order_by("-settled_at")
-    return reads.of(rows.values_list("outcome", "crosses_at", "settled_at")[:MOST_RECORDED])
+    return reads.record_of(wanted.anyhow(), now)
 
 
 def _parse(text: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from monitoring.forecasts import wording
@@ -32,11 +33,6 @@ class Outlook:
     earliest: datetime | None
     """None, as ``latest``, when the moment has moved out of what was said first."""
     latest: datetime | None
-
-    @property
-    def name(self) -> str:
-        """What the metric is called."""
-        return wording.NAMES[self.metric]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +89,14 @@ def line(check_id: int, now: datetime | None = None) -> list[list[float]]:
 
 def record(check_ids: Collection[int], now: datetime | None = None) -> Record:
     """How the forecasts of some checks ended that were settled within :data:`LOOK_BACK`."""
+    return record_of(Forecast.objects.filter(check_ref__in=check_ids), now)
+
+
+def record_of(rows: QuerySet[Forecast], now: datetime | None = None) -> Record:
+    """The same of any forecasts."""
     since = (now or timezone.now()) - LOOK_BACK
-    rows = Forecast.objects.filter(check_ref__in=check_ids, settled_at__gte=since).order_by("-settled_at")
-    return of(rows.values_list("outcome", "crosses_at", "settled_at")[:MOST_RECORDED])
+    ended = rows.filter(settled_at__gte=since, outcome__in=list(Outcome)).order_by("-settled_at")
+    return of(ended.values_list("outcome", "crosses_at", "settled_at")[:MOST_RECORDED])
 
 
 def of(ended: Iterable[tuple[str, datetime | None, datetime | None]]) -> Record:
@@ -107,7 +108,11 @@ def of(ended: Iterable[tuple[str, datetime | None, datetime | None]]) -> Record:
     return Record(count[Outcome.CAME], count[Outcome.AVERTED], count[Outcome.WRONG], half)
 
 
+def current(now: datetime) -> Q:
+    """Those that are expected now."""
+    return Q(outcome="", expected_at__isnull=False, renewed_at__gt=now - LAPSES)
+
+
 def _current(check_ids: Collection[int], now: datetime | None) -> list[Forecast]:
-    fresh = (now or timezone.now()) - LAPSES
-    rows = Forecast.objects.filter(check_ref__in=check_ids, outcome="", expected_at__isnull=False)
-    return list(rows.filter(renewed_at__gt=fresh).select_related("check_ref").order_by("expected_at", "id"))
+    rows = Forecast.objects.filter(current(now or timezone.now()), check_ref__in=check_ids)
+    return list(rows.select_related("check_ref").order_by("expected_at", "id"))

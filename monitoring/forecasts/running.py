@@ -6,16 +6,18 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
 from monitoring import alerts
 from monitoring.alertmodels import Severity
+from monitoring.alerts import News
 from monitoring.forecasts import promises, sources, wording
 from monitoring.forecasts.promises import Promise, Step
 from monitoring.forecasts.sources import Reading, Subject
-from monitoring.models import Forecast, Service
+from monitoring.models import Forecast
+from wsmon.locks import alone
 
 EVERY = 300.0
 """Seconds between two looks."""
@@ -44,23 +46,26 @@ def run(now: datetime | None = None) -> int:
     open_keys = Forecast.objects.filter(outcome="").values_list("check_ref_id", "metric")
     readings = {(one.subject.check_id, one.metric): one for one in sources.read(moment, open_keys)}
     with transaction.atomic():
-        if not _alone():
+        if not alone("wsmon forecasts"):
             return 0
         _forget_old(moment)
         rows = Forecast.objects.filter(outcome="").select_related("check_ref__service")
         open_ = {(row.check_ref_id, row.metric): row for row in rows}
+        news: list[News] = []
+        over: list[str] = []
         for key in sorted({*readings, *open_}):
-            _follow(open_.get(key), readings.get(key), moment)
+            row, reading = open_.get(key), readings.get(key)
+            what = _follow(row, reading, moment)
+            if what.alert and reading:
+                news += _news(reading)
+            elif what.alert is False and row:
+                over.append(alert_key(row.check_ref.service.slug, row.check_ref.name, row.metric))
+        alerts.raise_alerts(news)
+        alerts.resolve_all(over)
         return Forecast.objects.filter(outcome="").count()
 
 
-def _alone() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('wsmon forecasts'))")
-        return bool(cursor.fetchone()[0])
-
-
-def _follow(row: Forecast | None, reading: Reading | None, now: datetime) -> None:
+def _follow(row: Forecast | None, reading: Reading | None, now: datetime) -> Step:
     promise = _promise(row) if row else None
     level, newest = (reading.level, reading.newest) if reading else (None, None)
     what = promises.step(promise, level, newest, now)
@@ -68,7 +73,7 @@ def _follow(row: Forecast | None, reading: Reading | None, now: datetime) -> Non
         Forecast.objects.create(check_ref_id=reading.subject.check_id, metric=reading.metric, **_made(reading, now))
     elif row:
         _change(row, reading, what, now)
-    _alert(row, reading, what)
+    return what
 
 
 def _promise(row: Forecast) -> Promise:
@@ -114,22 +119,14 @@ def _change(row: Forecast, reading: Reading | None, what: Step, now: datetime) -
         Forecast.objects.filter(id=row.id).update(**changes)
 
 
-def _alert(row: Forecast | None, reading: Reading | None, what: Step) -> None:
+def _news(reading: Reading) -> list[News]:
     """An alert of a certificate's end is a rule's, which also knows of credentials."""
-    if what.alert and reading and reading.newest and reading.metric != sources.CERTIFICATE:
-        subject = reading.subject
-        alerts.raise_alert(
-            alert_key(subject.service_slug, subject.name, reading.metric),
-            KIND,
-            Severity.WARNING,
-            wording.title(reading),
-            wording.detail(reading),
-            page(subject),
-            Service(id=subject.service_id, slug=subject.service_slug),
-        )
-    elif what.alert is False and row:
-        check = row.check_ref
-        alerts.resolve(alert_key(check.service.slug, check.name, row.metric))
+    if not reading.newest or reading.metric == sources.CERTIFICATE:
+        return []
+    subject = reading.subject
+    key = alert_key(subject.service_slug, subject.name, reading.metric)
+    words = (wording.title(reading), wording.detail(reading), page(subject))
+    return [News(key, KIND, Severity.WARNING, *words, subject.service_id)]
 
 
 def alert_key(service: str, check: str, metric: str) -> str:

@@ -25,7 +25,7 @@ from django.db.models import Q
 
 from monitoring import histogram, rollups
 from monitoring.alertrules import thresholds
-from monitoring.alertrules.headroom import SMALLEST
+from monitoring.alertrules.headroom import SMALLEST, moment
 from monitoring.forecasts import expecting, seasons
 from monitoring.forecasts.expecting import Expectation, Points, Window
 from monitoring.models import CheckState, Rollup
@@ -294,7 +294,7 @@ def _quota(subject: Subject, points: Points, now: datetime) -> Reading:
     if lasting:
         window = Window(lasting, now - lasting[0][0])
         newest = expecting.expect(window, subject.least_quota, now, falling=True)
-    resets_at = _moment(subject.details.get("rate_limit_reset"))
+    resets_at = moment(subject.details.get("rate_limit_reset"))
     if newest and resets_at and resets_at < newest.crosses_at:
         newest = None  # it is full again before
     recent = [left for at, left in lasting if now - at <= timedelta(minutes=NOW_MINUTES)]
@@ -338,11 +338,3 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return found if found.tzinfo else None

@@ -13,14 +13,6 @@ from monitoring.forecasts.sources import CERTIFICATE, ERRORS, LATENCY, QUOTA, Re
 if TYPE_CHECKING:
     from monitoring.forecasts.reads import Record
 
-NAMES = {
-    LATENCY: "response time",
-    ERRORS: "error budget",
-    QUOTA: "rate limit",
-    CERTIFICATE: "certificate",
-}
-"""What a metric is called."""
-
 
 def _ms(value: float) -> str:
     return f"{value / 1000:,.1f} s" if value >= 10_000 else f"{value:,.0f} ms"

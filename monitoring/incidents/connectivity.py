@@ -25,6 +25,7 @@ from django.utils import timezone
 import providers
 from monitoring import alerts, storable
 from monitoring.models import Alert, CheckState, ControlTarget
+from providers.base import NOT_A_CALL
 from wsmon.http import HttpError, guarded_connect
 from wsmon.net import Guard, is_numeric
 from wsmon.vocabulary import Category, Outcome
@@ -38,8 +39,6 @@ KEY = "own-connectivity"
 NETWORK = (Category.NETWORK_ERROR, Category.DNS_ERROR, Category.TIMEOUT_ERROR, Category.TLS_ERROR)
 """Failures in which nobody answered: the way may be broken as well as the end."""
 
-NO_CALLS = ("heartbeat", "status_page")
-"""Kinds of checks that say nothing of the way to a service: it called us, or somebody else was asked."""
 ENOUGH = 3
 """So many must fail together, and nothing else work, before they alone say that it is us."""
 MANY = 5
@@ -111,7 +110,7 @@ ORDER BY v.id, s.checked_at DESC
 def _counts(now: datetime) -> tuple[int, int]:
     """How many ends cannot be reached, and how many can; a vendor counts once. Ours nearby are left out."""
     found: dict[str, bool] = {}
-    values: dict[str, Any] = {"no_calls": list(NO_CALLS), "now": now, "recent": _RECENT}
+    values: dict[str, Any] = {"no_calls": list(NOT_A_CALL), "now": now, "recent": _RECENT}
     with connection.cursor() as cursor:
         cursor.execute(_LATEST, values)
         for service_id, provider, url, host, outcome, category in cursor.fetchall():
@@ -125,10 +124,8 @@ def _counts(now: datetime) -> tuple[int, int]:
 
 
 def _is_generic(slug: str) -> bool:
-    try:
-        return providers.get(slug).generic
-    except LookupError:
-        return False
+    provider = providers.find(slug)
+    return provider is not None and provider.generic
 
 
 def is_near(url: str, host: str = "") -> bool:

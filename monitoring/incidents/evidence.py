@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from monitoring.breakers.machine import Cause
 from monitoring.incidents.connectivity import NETWORK, Reach, is_ours
 from monitoring.incidents.verdict import Evidence, Side
 from monitoring.templatetags.wsmon_ui import clock_text, span_words
@@ -28,7 +29,6 @@ class Probes:
     """What our probes of the failing checks found since it began, and how long their phases took before."""
 
     total: int = 0
-    failed: int = 0
     checks: tuple[str, ...] = ()
     categories: dict[str, int] = field(default_factory=dict)
     http_status: int | None = None
@@ -46,7 +46,7 @@ class Calls:
     ok: int = 0
     failed: int = 0
     cause: str = ""
-    """Why the breaker opened: "credential", "rate_limit", or something else."""
+    """Why the breaker opened, a :class:`~monitoring.breakers.machine.Cause`; empty while it is closed."""
     forced_by: str = ""
     """Who forced it open; empty: nobody."""
 
@@ -183,10 +183,10 @@ def _calls(facts: Facts) -> Iterator[Evidence]:
         text = f"{calls.forced_by} forced its breaker open"
         yield Evidence("calls", Side.US, 2.3 if facts.category == Category.BREAKER_OPEN else 0.0, title, text)
         return
-    if calls.cause == "credential":
+    if calls.cause == Cause.CREDENTIAL:
         yield Evidence("calls", Side.US, 1.6, title, "its breaker opened because our credential is refused")
         return
-    if calls.cause == "rate_limit":
+    if calls.cause == Cause.RATE_LIMIT:
         yield Evidence("calls", Side.US, 1.1, title, "its breaker opened because we call too often")
         return
     if total < FEW_CALLS:

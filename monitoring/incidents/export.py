@@ -16,10 +16,10 @@ from monitoring.incidents.timeline import Line
 from monitoring.incidents.verdict import Side
 from monitoring.models import Incident
 from monitoring.templatetags.wsmon_ui import span_words
+from providers.base import NOT_A_CALL
 from wsmon.redact import redact
 
 SAMPLES = 5
-SIDES = {Side.US: "us", Side.THEM: "them", Side.UNCLEAR: "unclear"}
 
 
 def markdown(incident: Incident, now: datetime | None = None) -> str:
@@ -102,7 +102,7 @@ def _whose(incident: Incident) -> Iterator[str]:
         yield "| Points to | Evidence | |"
         yield "| --- | --- | --- |"
         for piece in judged.evidence:
-            yield f"| {SIDES[piece.side]} | {_plain(f'{piece.title}: {piece.text}')} | {_plain(piece.sub)} |"
+            yield f"| {piece.side} | {_plain(f'{piece.title}: {piece.text}')} | {_plain(piece.sub)} |"
     yield ""
 
 
@@ -139,7 +139,7 @@ _SAMPLES = """
 SELECT r.at, c.kind, r.http_status, r.category, r.message, r.total_ms, r.details ->> 'request_id'
 FROM monitoring_configuration c JOIN service_health_metrics r ON r.check_id = c.id
 WHERE c.service_id = %(service)s AND r.at >= %(since)s AND r.at <= coalesce(%(until)s, now())
-  AND r.outcome <> 'healthy' AND NOT r.manual AND c.kind NOT IN ('heartbeat', 'status_page')
+  AND r.outcome <> 'healthy' AND NOT r.manual AND NOT c.kind = ANY(%(no_calls)s)
 ORDER BY r.at DESC, r.id DESC LIMIT %(most)s
 """
 
@@ -173,6 +173,7 @@ def _calls(incident: Incident) -> Iterator[str]:
         "service": incident.service_id,
         "since": incident.began_at,
         "until": incident.closed_at,
+        "no_calls": list(NOT_A_CALL),
         "most": SAMPLES,
     }
     with connection.cursor() as cursor:

@@ -16,10 +16,13 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 import providers
-from monitoring.incidents.connectivity import NO_CALLS, Reach
+from monitoring import checkstates
+from monitoring.breakers.machine import Mode
+from monitoring.incidents.connectivity import Reach
 from monitoring.incidents.evidence import PHASES, Calls, Facts, Page, Probes, Sibling
 from monitoring.incidents.verdict import Evidence
-from monitoring.models import Breaker, BreakerMinute, Check, CheckState, Incident, Service, VendorStatus
+from monitoring.models import Breaker, BreakerMinute, CheckState, Incident, Service, VendorStatus
+from providers.base import NOT_A_CALL
 from wsmon.vocabulary import Status
 
 logger = structlog.get_logger(__name__)
@@ -31,13 +34,16 @@ BEFORE = timedelta(hours=3)
 SAMPLE = 200
 SIBLINGS = 5
 _MINUTE = timedelta(minutes=1)
+_FAILING = (Status.CRITICAL, Status.DEGRADED)
+_BAD = (*_FAILING, Status.ERROR)
 
 
 def read(incident: Incident, reach: Reach, now: datetime | None = None) -> Facts:
     """Everything about one incident until now, or until it closed."""
     until = incident.closed_at or now or timezone.now()
     service = incident.service
-    checks = _failing(incident)
+    states = checkstates.of_services([service.id])
+    checks = _failing(incident, [state for state in states if state.check_ref.kind not in NOT_A_CALL])
     return Facts(
         began_at=incident.began_at,
         category=incident.category,
@@ -48,40 +54,34 @@ def read(incident: Incident, reach: Reach, now: datetime | None = None) -> Facts
         reach=reach,
         page=page_of(incident),
         siblings=_siblings(service),
-        vendor_word=_says(service, "status_page"),
-        late_job=_says(service, "heartbeat"),
+        vendor_word=_says(states, "status_page"),
+        late_job=_says(states, "heartbeat"),
         elsewhere=_elsewhere(service.id, incident.began_at),
     )
 
 
 def is_vendor(service: Service) -> bool:
     """Whether it is somebody else's: a generic provider may watch what is our own."""
-    try:
-        return not providers.get(service.provider).generic
-    except LookupError:
-        return True
+    provider = providers.find(service.provider)
+    return provider is None or not provider.generic
 
 
-def _failing(incident: Incident) -> dict[int, str]:
+def _failing(incident: Incident, states: Sequence[CheckState]) -> dict[int, str]:
     """The checks that failed in the incident, by id: what they are said to be now, or their changes since."""
-    checks = Check.objects.filter(service=incident.service_id, archived_at=None).exclude(kind__in=NO_CALLS)
-    names = dict(checks.order_by("id").values_list("id", "name"))
-    bad = (Status.CRITICAL.value, Status.DEGRADED.value, Status.ERROR.value)
-    now = CheckState.objects.filter(check_ref__in=names, status__in=bad).values_list("check_ref_id", flat=True)
-    found = set(now)
+    names = {state.check_ref_id: state.check_ref.name for state in states}
+    found = {state.check_ref_id for state in states if state.status in _BAD}
     if not found or incident.closed_at:
-        changes = incident.service.changes.filter(at__gte=incident.began_at, check_ref__in=names, new__in=bad)
+        changes = incident.service.changes.filter(at__gte=incident.began_at, check_ref__in=names, new__in=_BAD)
         if incident.closed_at:
             changes = changes.filter(at__lte=incident.closed_at)
         found |= set(changes.values_list("check_ref_id", flat=True))
     return {key: name for key, name in names.items() if key in found}
 
 
-def _says(service: Service, kind: str) -> str:
+def _says(states: Sequence[CheckState], kind: str) -> str:
     """What a check of a kind that calls nobody says, while it is not healthy; empty otherwise."""
-    bad = CheckState.objects.filter(check_ref__service=service, check_ref__kind=kind, check_ref__archived_at=None)
-    found = bad.filter(status__in=(Status.CRITICAL, Status.DEGRADED)).order_by("check_ref_id")
-    return found.values_list("message", flat=True).first() or ""
+    said = (state.message for state in states if state.check_ref.kind == kind and state.status in _FAILING)
+    return next(said, "")
 
 
 _SINCE = """
@@ -116,7 +116,6 @@ def _probes(checks: dict[int, str], since: datetime, until: datetime) -> Probes:
     statuses = Counter(row[2] for row in bad if row[2] is not None)
     return Probes(
         total=len(rows),
-        failed=len(bad),
         checks=tuple(checks.values()),
         categories=dict(Counter(row[1] for row in bad if row[1])),
         http_status=statuses.most_common(1)[0][0] if statuses else None,
@@ -149,14 +148,14 @@ def _calls(service: Service, since: datetime, until: datetime) -> Calls:
     ok, failed = sums["ok"] or 0, sums["fail"] or 0
     if ok + failed:
         with connection.cursor() as cursor:
-            cursor.execute(_PROBED, [service.id, list(NO_CALLS), since, until])
+            cursor.execute(_PROBED, [service.id, list(NOT_A_CALL), since, until])
             probed_ok, probed_failed = cursor.fetchone()
         ok, failed = max(ok - probed_ok, 0), max(failed - probed_failed, 0)
     row = Breaker.objects.filter(service=service.id).first()
     if row is None:
         return Calls(ok, failed)
-    cause = row.cause if row.state != "CLOSED" else ""
-    return Calls(ok, failed, cause, row.forced_by if row.forced == "OPEN" else "")
+    cause = row.cause if row.state != Mode.CLOSED else ""
+    return Calls(ok, failed, cause, row.forced_by if row.forced == Mode.OPEN else "")
 
 
 def page_of(incident: Incident) -> Page | None:
@@ -174,10 +173,8 @@ def page_of(incident: Incident) -> Page | None:
 
 def status_host(service: Service) -> str:
     """The host of its vendor's status page; empty when none is known."""
-    try:
-        page = providers.get(service.provider).status_page
-    except LookupError:
-        return ""
+    provider = providers.find(service.provider)
+    page = provider.status_page if provider else None
     return urlsplit(page.url).netloc if page else ""
 
 

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 from django.db import connection
 
-from monitoring import checkstates
 from monitoring.incidents import deciding
 from monitoring.models import Breaker, CheckState, Service
 from wsmon.vocabulary import Category, Status
@@ -39,16 +38,17 @@ class Found:
         return deciding.title(self.service.label, self.status, self.category, self.kinds)
 
 
-def read(services: Iterable[Service]) -> dict[int, Found]:
-    """By service: what is wrong with it."""
+def read(services: Iterable[Service], states: Iterable[CheckState]) -> dict[int, Found]:
+    """By service: what is wrong with it. ``states`` are those of its checks, in their order, among others."""
     known = {service.id: service for service in services}
     if not known:
         return {}
     failing: dict[int, list[CheckState]] = {key: [] for key in known}
-    for row in checkstates.of_services(known):
-        if row.status != Status.HEALTHY and row.status in deciding.BADNESS:
-            failing[row.check_ref.service_id].append(row)
-    began = _began([state for states in failing.values() for state in states])
+    for row in states:
+        service_id = row.check_ref.service_id
+        if service_id in known and row.status != Status.HEALTHY and row.status in deciding.BADNESS:
+            failing[service_id].append(row)
+    began = _began([state for rows in failing.values() for state in rows])
     return {key: _found(service, failing[key], began.get(key)) for key, service in known.items()}
 
 

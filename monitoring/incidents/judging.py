@@ -1,4 +1,4 @@
-"""Judging open incidents again and again, and closing those whose service is gone."""
+"""Judging open incidents again and again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ _AFTERWARDS = timedelta(minutes=10)
 def rejudge(now: datetime | None = None) -> int:
     """Each second or so: judge the open incidents that are due again; how many. No HTTP."""
     moment = now or timezone.now()
-    forget_archived(moment)
     due = list(_due(moment))
     if not due:
         return 0
@@ -84,18 +83,3 @@ def _note_deliveries(incident: Incident, evidence: tuple[Evidence, ...]) -> None
     if told and not incident.entries.filter(kind=IncidentEntry.Kind.DELIVERIES).exists():
         for piece in told:
             store.write(incident, "deliveries", f"{piece.title}: {piece.text}", detail=piece.sub)
-
-
-def forget_archived(now: datetime) -> int:
-    """Close the incidents of services that were taken out of use; how many."""
-    rows = Incident.objects.filter(closed_at=None, service__archived_at__isnull=False)
-    ids = list(rows.values_list("id", flat=True))
-    closed = 0
-    for incident_id in ids:
-        with transaction.atomic():
-            locked = Incident.objects.select_for_update(of=("self",)).select_related("service")
-            incident = locked.filter(id=incident_id, closed_at=None).first()
-            if incident is not None:
-                store.close(incident, now, "The service was removed", f"{store.BY_WSMON}removed")
-                closed += 1
-    return closed

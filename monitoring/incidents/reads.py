@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
+from monitoring import history
 from monitoring.history import BadCursor
 from monitoring.incidentmodels import Verdict
 from monitoring.incidents import verdict
 from monitoring.incidents.verdict import Judged
 from monitoring.models import Incident
 
-STATES = ("all", "open", "unacknowledged", "closed")
+_STATES = {
+    "all": Q(),
+    "open": Q(closed_at=None),
+    "unacknowledged": Q(closed_at=None, acknowledged_at=None),
+    "closed": Q(closed_at__isnull=False),
+}
 BEFORE = timedelta(days=90)
 """How far back the page of one incident looks at the service's earlier ones."""
 BEFORE_SHOWN = 10
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _MOST = 2**62
 
 
@@ -28,18 +33,13 @@ class Glance:
     """A service's open incident, for its row and page."""
 
     id: int
-    title: str
-    opened_at: datetime
     acknowledged_by: str
-    verdict: Verdict
-    confidence: float
 
 
 def glance(service_ids: Iterable[int]) -> dict[int, Glance]:
     """The open incident of each of some services that has one; one query."""
     rows = Incident.objects.filter(service__in=list(service_ids), closed_at=None)
-    values = rows.values_list("service_id", "id", "title", "opened_at", "acknowledged_by", "verdict", "confidence")
-    return {row[0]: Glance(*row[1:5], Verdict(row[5]), row[6]) for row in values}
+    return {row.service_id: Glance(row.id, row.acknowledged_by) for row in rows.only("service_id", "acknowledged_by")}
 
 
 def open_count() -> int:
@@ -57,21 +57,14 @@ class Filter:
     since: datetime | None = None
 
     def __post_init__(self) -> None:
-        if self.state not in STATES:
+        if self.state not in _STATES:
             raise ValueError(f"no state {self.state}")
         if self.verdict:
             Verdict(self.verdict)
 
     def rows(self) -> QuerySet[Incident]:
         """Those that match, in no order."""
-        rows = Incident.objects.select_related("service", "assignee")
-        conditions = {
-            "all": Q(),
-            "open": Q(closed_at=None),
-            "unacknowledged": Q(closed_at=None, acknowledged_at=None),
-            "closed": Q(closed_at__isnull=False),
-        }
-        rows = rows.filter(conditions[self.state])
+        rows = Incident.objects.select_related("service", "assignee").filter(_STATES[self.state])
         if self.service:
             rows = rows.filter(service__slug=self.service)
         if self.verdict:
@@ -97,27 +90,19 @@ def page(wanted: Filter, before: str | None = None, limit: int = 50) -> Incident
         rows = rows.filter(Q(opened_at__lt=at) | Q(opened_at=at, id__lt=key))
     found = list(rows.order_by("-opened_at", "-id")[: limit + 1])
     shown = found[:limit]
-    return IncidentPage(shown, _cursor(shown[-1]) if len(found) > limit else None)
+    return IncidentPage(shown, history.cursor_of(shown[-1].opened_at, shown[-1].id) if len(found) > limit else None)
 
 
 def counts() -> dict[str, int]:
-    """How many there are in each state."""
-    return {state: Filter(state).rows().order_by().count() for state in STATES}
-
-
-def _cursor(row: Incident) -> str:
-    return f"{(row.opened_at - _EPOCH) // timedelta(microseconds=1)}-{row.id}"
+    """How many there are in each state; one query."""
+    return Incident.objects.aggregate(**{state: Count("id", filter=wanted) for state, wanted in _STATES.items()})
 
 
 def _parse(text: str) -> tuple[datetime, int]:
-    moment, _, key = text.partition("-")
-    try:
-        number = int(key)
-        if not (moment.isascii() and moment.isdigit() and 0 <= number < _MOST):
-            raise ValueError
-        return _EPOCH + timedelta(microseconds=int(moment)), number
-    except (ValueError, OverflowError):
-        raise BadCursor("not a cursor of this list") from None
+    at, key = history.parse_cursor(text)
+    if not 0 <= key < _MOST:
+        raise BadCursor("not a cursor of this list")
+    return at, key
 
 
 # One incident ------------------------------------------------------------------------------------------

@@ -73,7 +73,6 @@ class Month:
 class Statement:
     """One vendor's month. Durations are seconds; an incident counts with the part of it that lies in the month."""
 
-    vendor: str
     label: str
     services: list[str] = field(default_factory=list)
     healthy: int = 0
@@ -130,7 +129,8 @@ def statements(month: Month, now: datetime | None = None) -> list[Statement]:
     found: dict[str, Statement] = {}
     of: dict[int, Statement] = {}
     for service in services:
-        one = found.setdefault(*_vendor(service))
+        key, label = _vendor(service)
+        one = found.setdefault(key, Statement(label))
         one.services.append(service.slug)
         of[service.id] = one
     _add_counts(of, month)
@@ -138,15 +138,12 @@ def statements(month: Month, now: datetime | None = None) -> list[Statement]:
     return sorted(found.values(), key=lambda one: one.label.lower())
 
 
-def _vendor(service: Service) -> tuple[str, Statement]:
-    """What it is counted under: its vendor, or (what is of no vendor) itself."""
+def _vendor(service: Service) -> tuple[str, str]:
+    """What it is counted under, and its name: its vendor, or (what is of no vendor) itself."""
     if not is_vendor(service):
-        return f"service:{service.slug}", Statement(service.slug, service.label)
-    try:
-        label = providers.get(service.provider).label
-    except LookupError:
-        label = service.provider
-    return service.provider, Statement(service.provider, label)
+        return f"service:{service.slug}", service.label
+    provider = providers.find(service.provider)
+    return service.provider, provider.label if provider else service.provider
 
 
 def _add_counts(of: dict[int, Statement], month: Month) -> None:

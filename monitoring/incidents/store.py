@@ -8,7 +8,7 @@ a second: whatever is read or written is read or written for all of them at once
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,7 +19,7 @@ from monitoring.alerts import News
 from monitoring.incidents import connectivity, deciding, findings, ownerrors
 from monitoring.incidents.deciding import Standing, Step
 from monitoring.incidents.findings import Found
-from monitoring.models import Alert, Incident, IncidentEntry, MaintenanceWindow, Posture, Service
+from monitoring.models import Alert, CheckState, Incident, IncidentEntry, MaintenanceWindow, Posture, Service
 from wsmon import live
 from wsmon.vocabulary import Category, Criticality, Status
 
@@ -33,42 +33,36 @@ _HEALING = (Status.HEALTHY, Status.PAUSED, Status.UNKNOWN, Status.NOT_CONFIGURED
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What else is so when incidents open: read once for all of them."""
+    """What keeps people from being told of incidents that open: read once for all of them."""
 
     own: str = ""
     """The key of our own alert while it is us."""
     windows: tuple[MaintenanceWindow, ...] = ()
     """The maintenance windows in force."""
-    critical: bool = False
-    """Whether it is a critical day."""
-
-
-def _now(found: Sequence[Found], at: datetime) -> Now:
-    critical = Posture.objects.filter(service=None, critical=True).exists()
-    return Now(connectivity.heed(found), _windows(at), critical)
 
 
 def _windows(at: datetime) -> tuple[MaintenanceWindow, ...]:
     return tuple(maintenance.in_force(maintenance.relevant(at), at))
 
 
-def follow(changes: Mapping[int, datetime]) -> None:
-    """Open, change and close the incidents of services (id -> time of the change) after their status was set.
+def follow(services: Mapping[int, Service], states: Iterable[CheckState], changes: Mapping[int, datetime]) -> None:
+    """Open, change and close the incidents of services, by id, after their status was set.
 
-    Inside the caller's transaction: about as many queries for a thousand of them as for one.
+    ``states`` are those of their checks, ``changes`` the times. Inside the caller's transaction: about as many
+    queries for a thousand of them as for one.
     """
-    services = {row.id: row for row in Service.objects.filter(id__in=changes).order_by("id")}
     if not services:
         return
     standing = _standing(services)
     steps = {key: deciding.next_step(_of(standing.get(key)), Status(row.status)) for key, row in services.items()}
     unwell = [key for key, step in steps.items() if step not in (Step.NOTHING, Step.CLOSE, Step.ABANDON)]
     ours = {key for key, row in services.items() if row.status == Status.ERROR and key not in standing}
-    found = findings.read([services[key] for key in {*unwell, *ours}])
+    found = findings.read([services[key] for key in {*unwell, *ours}], states)
     acts = _Acts()
     for key, step in steps.items():
         acts.add(step, standing.get(key), services[key], found.get(key), changes[key])
-    now = _now([found[key] for key in unwell], max(changes.values())) if unwell else Now()
+    own = connectivity.heed([found[key] for key in unwell])
+    now = Now(own, _windows(max(changes.values()))) if acts.tell_anew else Now(own)
     _open(acts.opening, now)
     _change(acts.changing, now)
     close_all(acts.closing)
@@ -110,6 +104,11 @@ class _Acts:
     opening: list[Opening] = field(default_factory=list)
     changing: list[Changing] = field(default_factory=list)
     closing: list[Closing] = field(default_factory=list)
+
+    @property
+    def tell_anew(self) -> bool:
+        """Whether any opens, for the first time or again: then what else is so decides whether people are told."""
+        return bool(self.opening) or any(act.step is Step.REOPEN for act in self.changing)
 
     def add(self, step: Step, incident: Incident | None, service: Service, found: Found | None, at: datetime) -> None:
         """One service's step."""
@@ -181,7 +180,8 @@ RETURNING service_id, id
 def _open(acts: Sequence[Opening], now: Now) -> None:
     if not acts:
         return
-    made = [_new(act, now) for act in acts]
+    critical = Posture.objects.filter(service=None, critical=True).exists()
+    made = [_new(act, critical_day=critical) for act in acts]
     with connection.cursor() as cursor:
         cursor.execute(_OPEN, [json.dumps([_columns(row) for row in made])])
         ids = dict(cursor.fetchall())
@@ -198,7 +198,7 @@ def _open(acts: Sequence[Opening], now: Now) -> None:
     _announce(opened)
 
 
-def _new(act: Opening, now: Now) -> Incident:
+def _new(act: Opening, *, critical_day: bool) -> Incident:
     found = act.found
     return Incident(
         service=found.service,
@@ -209,7 +209,7 @@ def _new(act: Opening, now: Now) -> Incident:
         category=found.category,
         title=found.title,
         reason=found.service.reason,
-        critical_day=now.critical,
+        critical_day=critical_day,
     )
 
 
@@ -245,9 +245,7 @@ def _change(acts: Sequence[Changing], now: Now) -> None:
         if act.step is not Step.CHANGE:  # its words stay those of its worst
             incident.worst, incident.category = found.status, found.category
             incident.title, incident.reason = found.title, found.service.reason
-        rows.append(
-            {name: getattr(incident, name) for name in ("id", "status", "worst", "category", "title", "reason")}
-        )
+        rows.append({name: getattr(incident, name) for name in _CHANGED})
         if act.step is Step.WORSE:
             text = f"Worse: {before} to {found.status.value}"
             entries.append(_entry(incident, "worse", text, act.at, detail=found.service.reason))
@@ -291,6 +289,21 @@ def close_all(acts: Sequence[Closing]) -> None:
     IncidentEntry.objects.bulk_create(entries)
     alerts.resolve_all([key_of(row) for row in rows])
     _announce(rows)
+
+
+def let_go(service_ids: Collection[int], at: datetime) -> None:
+    """Services were taken out of use: their incidents are over, and so is whatever alert is about one of them.
+
+    Called in the transaction that archives them, and so holds their rows.
+    """
+    if not service_ids:
+        return
+    rows = Incident.objects.select_for_update(of=("self",)).select_related("service")
+    standing = rows.filter(service__in=service_ids, closed_at=None).order_by("id")
+    close_all([Closing(row, at, "The service was removed", f"{BY_WSMON}removed") for row in standing])
+    # What leads elsewhere is about what goes on without the service: a webhook's source or destination.
+    left = Alert.objects.filter(service__in=service_ids, resolved_at=None, url__startswith="/services/")
+    alerts.resolve_all(list(left.values_list("key", flat=True)))
 
 
 def reopen(incident: Incident, at: datetime, why: str, by: str = "") -> None:

@@ -6,7 +6,7 @@ sent about it, the vendor's other incidents meanwhile, and the first probe that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,7 +15,6 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from monitoring.incidents import store
 from monitoring.incidents.facts import is_vendor
 from monitoring.models import BreakerTransition, Incident, IncidentEntry, Notification, StateChange
 from monitoring.templatetags.wsmon_ui import span_words, status_word
@@ -53,8 +52,10 @@ class Timeline:
     """The lines of one incident, newest first."""
 
     lines: list[Line]
-    notes: int = 0
-    messages: int = 0
+    notes: int
+    messages: int
+    sent: list[Notification]
+    """The messages that the lines tell of, oldest first."""
 
     def only(self, kind: str) -> list[Line]:
         """The lines of a filter: all, notes or messages."""
@@ -67,17 +68,18 @@ def of(incident: Incident, now: datetime | None = None) -> Timeline:
     until = (incident.closed_at or now or timezone.now()) + _AFTERWARDS
     entries = list(incident.entries.order_by("-at", "-id")[:MOST])
     told = {entry.at for entry in entries}
+    sent = _sent(incident)
     lines = [
         *map(_entry, entries),
         *_changes(incident, until, told),
         *_transitions(incident, until),
-        *_messages(incident),
+        *_messages(incident, sent),
         *_siblings(incident, until),
         *_first_probe(incident),
     ]
     lines.sort(key=lambda line: (line.at, line.order), reverse=True)
     notes = sum(line.kind == "note" for line in lines)
-    return Timeline(lines, notes, sum(line.kind == "message" for line in lines))
+    return Timeline(lines, notes, sum(line.kind == "message" for line in lines), sent)
 
 
 _ICONS = {
@@ -97,8 +99,6 @@ def _entry(entry: IncidentEntry) -> Line:
     mark, text = marks.get(entry.kind, ""), entry.text
     if entry.kind == "opened" and "degraded" in text.split():
         mark = "degraded"
-    if entry.by and text == f"Acknowledged by {entry.by}":
-        text = "acknowledged"
     is_note = entry.kind == "note"
     url = entry.detail if entry.detail.startswith(("https://", "http://", "/")) else ""
     return Line(
@@ -106,7 +106,7 @@ def _entry(entry: IncidentEntry) -> Line:
         kind="note" if is_note else "entry",
         what=text,
         sub="" if is_note or url else entry.detail,
-        who="" if entry.by.startswith(store.BY_WSMON) else entry.by,
+        who=entry.by,
         mark=mark,
         icon="" if mark else _ICONS.get(entry.kind, "activity"),
         quote=entry.detail if is_note else "",
@@ -168,8 +168,7 @@ _SAID = {
 }
 
 
-def messages(incident: Incident) -> list[Notification]:
-    """The messages about it, oldest first."""
+def _sent(incident: Incident) -> list[Notification]:
     rows = Notification.objects.select_related("channel").filter(incident=incident)
     return list(rows.order_by("created_at", "id")[:MOST])
 
@@ -190,9 +189,9 @@ def state_of(row: Notification) -> str:
             return row.problem or "on its way"
 
 
-def _messages(incident: Incident) -> Iterator[Line]:
+def _messages(incident: Incident, sent: Sequence[Notification]) -> Iterator[Line]:
     group: list[Notification] = []
-    for row in messages(incident):
+    for row in sent:
         if group and (row.kind != group[0].kind or row.created_at - group[0].created_at > TOGETHER):
             yield _message(incident, group)
             group = []
@@ -218,11 +217,11 @@ def _message(incident: Incident, group: list[Notification]) -> Line:
 
 
 def _siblings(incident: Incident, until: datetime) -> Iterator[Line]:
+    if not is_vendor(incident.service):
+        return
     rows = Incident.objects.select_related("service").filter(
         service__provider=incident.service.provider, opened_at__gte=incident.began_at, opened_at__lte=until
     )
-    if not is_vendor(incident.service):
-        return
     for row in rows.exclude(service=incident.service_id).order_by("-opened_at")[:20]:
         url = reverse("incident", args=[row.id])
         text = f"{row.service.label} (same vendor): {row.title}"

@@ -73,20 +73,13 @@ def due(now: datetime) -> list[Due]:
     known = VendorStatus.objects.in_bulk(used)
     found = []
     for slug in sorted(used):
-        provider = _provider(slug)
+        provider = providers.find(slug)
         page = provider.status_page_with(variables.resolve(provider, "{}")) if provider else None
         row = known.get(slug)
         every = EVERY_IN_TROUBLE if slug in troubled else EVERY
         if provider and page and (row is None or _is_due(row.read_at, every, now)):
             found.append(Due(provider, page, row.etag if row and not row.problem else ""))
     return found
-
-
-def _provider(slug: str) -> Provider | None:
-    try:
-        return providers.get(slug)
-    except LookupError:
-        return None
 
 
 def _is_due(read_at: datetime | None, every: timedelta, now: datetime) -> bool:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from monitoring.actions import Refused
 from monitoring.models import Channel, Notification
 from monitoring.notifications import outbox, sending
-from monitoring.notifications.claims import LEASE_SECONDS, Claim
+from monitoring.notifications.claims import LEASE_SECONDS
 from monitoring.notifications.messages import TEST
 from monitoring.notifications.problems import ChannelProblem
 from wsmon import live
@@ -48,8 +48,7 @@ def test(channel: Channel, actor: Actor) -> ChannelProblem | None:
             lease_token=uuid.uuid4(),
             lease_until=now + timedelta(seconds=LEASE_SECONDS),
         )
-    row = Notification.objects.select_related("channel", "alert").get(id=number)
-    return sending.attempt(Claim(row, row.lease_token))
+    return sending.attempt(Notification.objects.select_related("channel").get(id=number))
 
 
 def again(number: uuid.UUID, actor: Actor) -> Notification:

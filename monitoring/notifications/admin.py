@@ -9,20 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from django.contrib import admin
 from django.http import HttpRequest
-from django.utils.html import format_html
 
-from monitoring import changes, renaming
-from monitoring.admin import InUse, KeepsRows, SuperusersConfigure
+from monitoring.admin import AsInFileAdmin, InUse
 from monitoring.models import Channel, Notification, PushSubscription
 from monitoring.notifications import channels, planning
 from monitoring.notifications.config import export_channel
 from monitoring.notifications.forms import ChannelForm
 from wsmon.admin import ReadOnly
-from wsmon.audit import Actor, record
-from wsmon.config.applying import lock_configuration
 
 if TYPE_CHECKING:
     _AnyAdmin = admin.ModelAdmin[Any]
@@ -31,23 +26,13 @@ else:  # Django's classes take no parameters at run time
 
 
 @admin.register(Channel)
-class ChannelAdmin(SuperusersConfigure, KeepsRows, _AnyAdmin):
+class ChannelAdmin(AsInFileAdmin):
     """Where messages go."""
 
     form = ChannelForm
     list_display = ("slug", "kind", "min_severity", "sent_at", "problem", "archived_at")
     list_filter = (InUse, "min_severity")
-    search_fields = ("slug",)
     readonly_fields = ("shown", "kept")
-    delete_confirmation_template = "admin/monitoring/archive_alerting.html"
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """What is archived cannot be archived again; it comes back when its name is entered again."""
-        return super().has_delete_permission(request) and (obj is None or obj.archived_at is None)
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """They are archived one by one."""
-        return {}
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The form for superusers, what the file would say for others."""
@@ -65,30 +50,18 @@ class ChannelAdmin(SuperusersConfigure, KeepsRows, _AnyAdmin):
         """Whether an address is stored; never the address."""
         return "stored, encrypted" if row.encrypted is not None else row.reference or "–"
 
-    @admin.display(description="Settings")
-    def shown(self, row: Channel) -> str:
-        """As in wsmon.yaml."""
-        text = yaml.safe_dump({row.slug: export_channel(row)}, sort_keys=False, allow_unicode=True)
-        return format_html("<pre>{}</pre>", text)
+    def exported(self, row: Channel) -> Any:
+        """As under ``channels``."""
+        return {row.slug: export_channel(row)}
 
-    def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
-        """Save under the lock that apply takes too, and say who did."""
-        lock_configuration()
-        if change:
-            renaming.follow_channel(Channel.objects.values_list("slug", flat=True).get(pk=obj.pk), obj.slug)
-        planning.save(obj)
-        Channel.objects.filter(id=obj.id).update(fallback=obj.fallback)
-        if form.has_changed():
-            verb = "change" if change else "create"
-            record(Actor.of(request), f"channel.{verb}", f"channel:{obj.slug}", fields=list(form.changed_data))
-            planning.told()
+    def write(self, row: Channel) -> None:
+        """What was configured, and who is told instead."""
+        planning.save(row)
+        Channel.objects.filter(id=row.id).update(fallback=row.fallback)
 
-    def delete_model(self, request: HttpRequest, obj: Channel) -> None:
-        """Archive."""
-        lock_configuration()
-        changes.archive(obj)
-        record(Actor.of(request), "channel.archive", f"channel:{obj.slug}")
-        planning.told()
+    def put_away(self, row: Channel) -> None:
+        """The alert about it goes along."""
+        planning.archive(row)
 
 
 @admin.register(Notification)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,10 +18,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from monitoring.models import Alert, Channel, Notification
-from monitoring.notifications import messages, outbox, pacing
+from monitoring.notifications import messages, pacing
 from monitoring.notifications.messages import DIGEST, GATHERED, STORM, TEST, Line
 from monitoring.notifications.pacing import Lately
-from monitoring.notifications.routing import What
 from wsmon.ids import uuid7
 
 SEND_SECONDS = 15.0
@@ -90,44 +89,23 @@ RETURNING kind, severity, title, alert_id, created_at
 """  # noqa: S608  made of constants
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One message that is ours to send until its lease runs out."""
+def claim(room: int) -> list[Notification]:
+    """Claim up to ``room`` messages that are due, each ours to send until its lease runs out.
 
-    notification: Notification
-    """With its channel and its alert."""
-    token: uuid.UUID | None
-
-    @property
-    def channel(self) -> Channel:
-        """Where it goes."""
-        return self.notification.channel
-
-
-@dataclass(slots=True)
-class Claimed:
-    """What one look found. ``more``: another look may find more at once."""
-
-    claims: list[Claim] = field(default_factory=list)
-    more: bool = False
-
-
-def claim(room: int) -> Claimed:
-    """Claim up to ``room`` messages that are due."""
-    found = Claimed()
+    With their channels and alerts. The lease's token is theirs as they were claimed.
+    """
+    found: list[Notification] = []
     with connection.cursor() as cursor:
         cursor.execute(_CHANNELS)
         channels = [row[0] for row in cursor.fetchall()]
     for channel_id in channels:
-        if room - len(found.claims) <= 0:
-            found.more = True
+        if len(found) >= room:
             break
-        taken = claim_of(channel_id, room - len(found.claims))
-        found.claims += taken
+        found += claim_of(channel_id, room - len(found))
     return found
 
 
-def claim_of(channel_id: int, room: int) -> list[Claim]:
+def claim_of(channel_id: int, room: int) -> list[Notification]:
     """Claim what may go out by one channel now; nothing when another process is at it."""
     with transaction.atomic():
         channel = _take(channel_id)
@@ -149,18 +127,17 @@ def full_until(channel: Channel, now: datetime) -> datetime | None:
     return pacing.full_until(_lately(channel), channel.max_per_hour, now)
 
 
-def release_expired() -> list[Claim]:
-    """The messages of senders that died, claimed again so that they can be counted as tried; the caller settles."""
+def release_expired() -> list[Notification]:
+    """The messages of senders that died, as they were claimed, to be counted as tried; the caller settles."""
     late = Q(lease_until__lte=Now()) | Q(lease_until__gt=timezone.now() + timedelta(minutes=10))
     with transaction.atomic():
-        rows = Notification.objects.select_for_update(of=("self",), skip_locked=True)
-        found = list(rows.filter(late, state=State.SENDING).select_related("channel", "alert")[:100])
-        return [Claim(row, row.lease_token) for row in found]
+        rows = Notification.objects.select_for_update(skip_locked=True)
+        return list(rows.filter(late, state=State.SENDING)[:100])
 
 
 def _take(channel_id: int) -> Channel | None:
     """The channel, held till the end of the transaction. An archived one loses what waits for it."""
-    rows = Channel.objects.select_for_update(of=("self",), skip_locked=True, no_key=True).select_related("fallback")
+    rows = Channel.objects.select_for_update(skip_locked=True, no_key=True)
     channel = rows.filter(id=channel_id).first()
     if channel is not None and channel.archived_at is not None:
         waiting = Notification.objects.filter(channel=channel, state=State.PENDING)
@@ -239,7 +216,7 @@ def _gather(channel: Channel) -> uuid.UUID:
         cursor.execute(_GATHER, values)
         rows = cursor.fetchall()
     kind = DIGEST if channel.digest else STORM
-    severity, title, body = messages.gather(_lines(rows), kind, outbox.local_zone())
+    severity, title, body = messages.gather(_lines(rows), kind, timezone.get_default_timezone())
     Notification.objects.create(
         id=number,
         channel=channel,
@@ -262,13 +239,6 @@ def _lines(rows: Sequence[tuple[str, str, str, int | None, datetime]]) -> list[L
     return [Line(kind, severity, title, at, alert in over) for kind, severity, title, alert, at in rows]
 
 
-def _lease(ids: Sequence[uuid.UUID]) -> list[Claim]:
-    rows = _with_all().filter(id__in=ids).order_by("due_at", "created_at")
-    return [Claim(row, row.lease_token) for row in rows]
-
-
-def _with_all() -> QuerySet[Notification]:
-    return Notification.objects.select_related("channel", "channel__fallback", "alert")
-
-
-__all__ = ["SEND_SECONDS", "Claim", "Claimed", "What", "claim", "claim_of", "release_expired"]
+def _lease(ids: Sequence[uuid.UUID]) -> list[Notification]:
+    rows = Notification.objects.select_related("channel", "alert").filter(id__in=ids)
+    return list(rows.order_by("due_at", "created_at"))

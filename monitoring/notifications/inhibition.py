@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Case, F, IntegerField, Q, QuerySet, Value, When
+from django.db.models import F, Q, QuerySet
 
 from monitoring import maintenance
-from monitoring.alertmodels import Severity
+from monitoring.alertmodels import rank
 from monitoring.models import Alert, MaintenanceWindow
 from monitoring.notifications import outbox
 from monitoring.notifications.routing import What
@@ -133,15 +133,7 @@ def _untold() -> QuerySet[Alert]:
     mine = Q(inhibited_by="") | Q(inhibited_by__startswith=PARENT)
     mine |= Q(inhibited_by__startswith=MAINTENANCE) & ~Q(kind=INCIDENT)
     rows = Alert.objects.filter(mine, resolved_at=None)
-    return rows.annotate(_told=_rank("told_severity"), _own=_rank("severity")).filter(_told__lt=F("_own"))
-
-
-def _rank(column: str) -> Case:
-    places = (When(**{column: word}, then=Value(place)) for place, word in enumerate(_ORDER, 1))
-    return Case(*places, default=Value(0), output_field=IntegerField())
-
-
-_ORDER = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
+    return rows.annotate(_told=rank("told_severity"), _own=rank("severity")).filter(_told__lt=F("_own"))
 
 
 # Each part by an index of its own: of a service that many alerts are about only a few are looked at. An error of our

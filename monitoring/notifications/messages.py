@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from monitoring.alertmodels import Severity
-from monitoring.notifications.routing import RANKS, What
+from monitoring.alertmodels import RANKS, Severity
+from monitoring.notifications.routing import What
 
 TITLE_LIMIT = 200
 SHORT_LIMIT = 300

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from django.db import connection
@@ -28,15 +28,17 @@ ENDED = (Notification.State.SENT, Notification.State.GATHERED, Notification.Stat
 
 def collect() -> Iterator[Metric]:
     """Yield every metric of messages."""
-    yield _written()
+    channels = Channel.objects.filter(archived_at=None).order_by("slug").values_list("slug", "failing_since")
+    failing_since = dict(channels)
+    yield _written(failing_since)
     yield from _waiting()
     failing = GaugeMetricFamily("wsmon_channel_failing", "1 while a channel takes no messages.", labels=["channel"])
-    for slug, since in Channel.objects.filter(archived_at=None).values_list("slug", "failing_since"):
+    for slug, since in failing_since.items():
         failing.add_metric([slug], float(since is not None))
     yield failing
 
 
-def _written() -> Metric:
+def _written(slugs: Iterable[str]) -> Metric:
     """A counter that starts again at midnight UTC, which ``rate()`` and ``increase()`` know."""
     text = "Messages written since midnight UTC that ended, by what became of them; failed: could not be delivered."
     family = CounterMetricFamily("wsmon_notifications", text, labels=["channel", "state"])
@@ -45,7 +47,7 @@ def _written() -> Metric:
         cursor.execute(_TODAY, [midnight])
         rows = cursor.fetchall()
     found = {(slug, state): number for slug, state, number in rows}
-    for slug in Channel.objects.filter(archived_at=None).order_by("slug").values_list("slug", flat=True):
+    for slug in slugs:
         for state in ENDED:
             family.add_metric([slug, state.value], found.get((slug, state.value), 0))
     return family

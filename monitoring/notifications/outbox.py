@@ -10,11 +10,8 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -75,16 +72,12 @@ class Target:
     recipient: str = ""
 
 
-def tell(alert: Alert | int, what: What, now: datetime | None = None) -> int:
-    """Write down what the channels are to be told of an alert, in the caller's transaction; return how many.
-
-    ``what`` is opened, worse or resolved. To whom and when is ``routing``'s; an inhibited alert is told to nobody.
-    """
-    return tell_all([(_alert(alert), what)], now)
-
-
 def tell_all(news: Sequence[tuple[Alert, What]], now: datetime | None = None) -> int:
-    """The same for many alerts, by a few statements however many they are; return how many messages that makes."""
+    """Write down what the channels are to be told of alerts, in the caller's transaction; return how many messages.
+
+    By a few statements however many they are. What happened is opened, worse or resolved. To whom and when is
+    ``routing``'s; an inhibited alert is told to nobody.
+    """
     if not news:
         return 0
     moment = now or timezone.now()
@@ -113,7 +106,8 @@ def tell_named(
     ``turn`` tells one such step of an alert from the next ("step:2"): the same one is written once. What is not
     among the slugs is archived or unknown, was written before, or belongs to an inhibited alert.
     """
-    alert = _alert(alert)
+    if not isinstance(alert, Alert):
+        alert = Alert.objects.select_related("service").get(id=alert)
     moment = now or timezone.now()
     named = {one.channel: one.recipient for one in targets}
     channels = {one.id: one for one in _channels([(alert, what)], named).knowing(alert.id)}
@@ -137,24 +131,10 @@ def wake() -> None:
         cursor.execute("SELECT pg_notify(%s, '')", [NOTIFY])
 
 
-def local_zone() -> ZoneInfo:
-    """The time zone of messages."""
-    return _zone(settings.TIME_ZONE)
-
-
 def story_of(alert: Alert) -> Story:
     """What is told of an alert."""
     service = alert.service.label if alert.service else ""
     return Story(alert.severity, alert.title, alert.detail, service, alert.opened_at, alert.resolved_at, alert.count)
-
-
-@lru_cache(maxsize=8)
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
-
-
-def _alert(alert: Alert | int) -> Alert:
-    return alert if isinstance(alert, Alert) else Alert.objects.select_related("service").get(id=alert)
 
 
 def _facts(alert: Alert) -> AlertFacts:
@@ -278,7 +258,7 @@ def _drop(held: Sequence[tuple[int, int | None, str]]) -> int:
 
 def _row(plan: _Plan, now: datetime) -> dict[str, Any]:
     alert, planned = plan.alert, plan.planned
-    title, body = messages.compose(planned.what, story_of(alert), local_zone())
+    title, body = messages.compose(planned.what, story_of(alert), timezone.get_default_timezone())
     turn = plan.turn or (alert.severity if planned.what is What.WORSE else "")
     return {
         "id": str(uuid7()),
@@ -301,4 +281,4 @@ def _held_words(held: str) -> str:
     return f"held back: {held}" if held else ""
 
 
-__all__ = ["NOTIFY", "Target", "drop_held", "local_zone", "tell", "tell_all", "tell_named", "wake"]
+__all__ = ["NOTIFY", "Target", "drop_held", "tell_all", "tell_named", "wake"]

@@ -29,20 +29,16 @@ class Lately:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """So many go ``singly``, or all as one (``gather``), or nothing does ``until`` a time (None: until one ends)."""
+    """So many go ``singly``, or all as one (``gather``), or nothing does for now."""
 
     singly: int = 0
     gather: bool = False
-    until: datetime | None = None
 
 
 def pace(waiting: int, lately: Lately, max_per_hour: int, now: datetime, *, digest: bool = False) -> Pace:
     """What to do with the messages that wait and are due."""
-    if not waiting or lately.under_way >= AT_ONCE:
+    if not waiting or lately.under_way >= AT_ONCE or full_until(lately, max_per_hour, now) is not None:
         return Pace()
-    until = full_until(lately, max_per_hour, now)
-    if until is not None:
-        return Pace(until=until)
     if waiting > (1 if digest else SINGLY):
         return Pace(gather=True)
     room = min(max_per_hour - len(lately.sent) - lately.under_way, AT_ONCE - lately.under_way)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from monitoring import changes
+from monitoring import alerts, changes, renaming
 from monitoring.models import Channel
+from monitoring.notifications.outbox import CHANNEL_KIND
 from monitoring.notifications.schema import ChannelSpec
 from monitoring.schema import STORED
 from wsmon import live
@@ -101,15 +102,26 @@ class ChannelPlanner(Planner[ChannelSpec, Channel]):
 
     def archive(self, row: Channel) -> None:
         """Take a channel out of use."""
-        changes.archive(row)
+        archive(row)
 
 
 def save(channel: Channel) -> None:
-    """Write what was configured of a channel; what its messages say of it is others'."""
+    """Write what was configured of a channel; what its messages say of it is others'.
+
+    Whatever names it follows when it gets another name.
+    """
     if channel._state.adding:
         channel.save()
         return
+    old = Channel.objects.values_list("slug", flat=True).get(id=channel.id)
     channel.save(update_fields=[*_COLUMNS, "slug", "reference", "encrypted", "archived_at"])
+    renaming.follow_channel(old, channel.slug)
+
+
+def archive(channel: Channel) -> None:
+    """Take a channel out of use; that it takes no messages is no news any more."""
+    changes.archive(channel)
+    alerts.resolve(f"{CHANNEL_KIND}:{channel.slug}")
 
 
 def told() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from monitoring import alerts
@@ -78,17 +79,14 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class AlertView:
-    """An open alert and what the channels know of it, newest first."""
+    """An open alert and what the channels know of it: the newest messages, newest first."""
 
     alert: Alert
     told: Sequence[Told] = ()
     more: int = 0
     """Messages that are not shown."""
-
-    @property
-    def nobody(self) -> bool:
-        """Whether no channel has it or will have it."""
-        return not any(one.row.state not in (State.DROPPED, State.FAILED) for one in self.told)
+    nobody: bool = True
+    """No channel has it or will have it, by any message, shown or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +119,20 @@ class ChannelView:
 
 
 def open_views() -> list[AlertView]:
-    """Open alerts, the most urgent first; those that somebody has, or that are inhibited, after the others."""
-    found = alerts.open_alerts()
-    found.sort(key=lambda one: (bool(one.acknowledged_at), bool(one.inhibited_by)))
-    found = found[:ALERTS_SHOWN]
-    told = _told(found)
-    return [
-        AlertView(one, told.get(one.id, [])[:TOLD_SHOWN], max(0, len(told.get(one.id, [])) - TOLD_SHOWN))
-        for one in found
-    ]
+    """The first open alerts, the most urgent first; those that somebody has, or are inhibited, after the others."""
+    found = alerts.listed(ALERTS_SHOWN)
+    ids = [one.id for one in found]
+    told, numbers = _newest(ids), _numbers_of(ids)
+    views = []
+    for one in found:
+        shown, (written, reached) = told.get(one.id, []), numbers.get(one.id, (0, 0))
+        views.append(AlertView(one, shown, max(0, written - len(shown)), nobody=not reached))
+    return views
+
+
+def every_open() -> int:
+    """How many alerts are open, shown or not."""
+    return Alert.objects.filter(resolved_at=None).count()
 
 
 def open_count() -> int:
@@ -150,17 +153,21 @@ def channel_view(slug: str) -> ChannelView | None:
 
 
 def undelivered_rows() -> list[Told]:
-    """What nobody got by a channel in the last days, nor by the one that is told instead."""
+    """What nobody got by a channel in the last days, nor by the one that is told instead: the newest.
+
+    One more than a page shows, if there is one.
+    """
     since = timezone.now() - timedelta(days=UNDELIVERED_DAYS)
     rows = _messages().filter(undelivered(), created_at__gt=since).exclude(kind="test")
-    return [Told(row) for row in rows.order_by("-created_at", "-id")[:MESSAGES_SHOWN]]
+    return [Told(row) for row in rows.order_by("-created_at", "-id")[: MESSAGES_SHOWN + 1]]
 
 
 def messages(before: uuid.UUID | None = None) -> list[Told]:
     """The newest messages, or those before one; one more than a page shows, if there is one."""
     rows = _messages().filter(gathered_in=None)
     rows = rows.filter(id__lt=before) if before else rows
-    counted = rows.annotate(line_count=Count("lines")).order_by("-id")
+    lines = Notification.objects.filter(gathered_in=OuterRef("id")).order_by().values("gathered_in")
+    counted = rows.annotate(line_count=Subquery(lines.annotate(number=Count("id")).values("number"))).order_by("-id")
     return [Told(row) for row in counted[: MESSAGES_SHOWN + 1]]
 
 
@@ -168,12 +175,21 @@ def _messages() -> QuerySet[Notification]:
     return Notification.objects.select_related("channel", "alert", "fallback_of__channel")
 
 
-def _told(found: Iterable[Alert]) -> dict[int, list[Told]]:
-    rows = _messages().filter(alert__in=[one.id for one in found]).order_by("-created_at", "-id")
+def _newest(alert_ids: Collection[int]) -> dict[int, list[Told]]:
+    """By alert: its newest messages, as many as are shown of one."""
+    place = Window(RowNumber(), partition_by=F("alert_id"), order_by=("-created_at", "-id"))
+    rows = _messages().filter(alert__in=alert_ids).annotate(place=place).filter(place__lte=TOLD_SHOWN)
     told: dict[int, list[Told]] = {}
-    for row in rows:
+    for row in rows.order_by("place"):
         told.setdefault(row.alert_id or 0, []).append(Told(row))
     return told
+
+
+def _numbers_of(alert_ids: Collection[int]) -> dict[int, tuple[int, int]]:
+    """By alert: how many messages were written of it, and how many of them a channel has or will have."""
+    reaching = Count("id", filter=~Q(state__in=(State.DROPPED, State.FAILED)))
+    rows = Notification.objects.filter(alert__in=alert_ids).order_by().values_list("alert_id")
+    return {number: (written, reached) for number, written, reached in rows.annotate(Count("id"), reached=reaching)}
 
 
 def _views(rows: QuerySet[Channel]) -> Iterable[ChannelView]:

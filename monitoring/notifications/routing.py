@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 
-from monitoring.alertmodels import Severity
+from monitoring.alertmodels import RANKS, Severity
 from monitoring.notifications.quiet import Quiet, quiet_until
-
-RANKS = {"": 0, Severity.INFO.value: 1, Severity.WARNING.value: 2, Severity.CRITICAL.value: 3}
-"""Severities in order; "" is that of what nobody was told of."""
 
 
 class What(StrEnum):

@@ -58,6 +58,10 @@ def _severity(value: str) -> str:
     return value
 
 
+Clock = Annotated[str, AfterValidator(_clock)]
+SeverityWord = Annotated[str, AfterValidator(_severity)]
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -65,8 +69,8 @@ class _Entry(BaseModel):
 class QuietEntry(_Entry):
     """When only what is critical may wake somebody."""
 
-    begins: Annotated[str, AfterValidator(_clock)] = Field(alias="from")
-    ends: Annotated[str, AfterValidator(_clock)] = Field(alias="to")
+    begins: Clock = Field(alias="from")
+    ends: Clock = Field(alias="to")
     days: Annotated[list[Annotated[str, AfterValidator(_day)]], Field(max_length=7)] = []
     time_zone: Annotated[str, AfterValidator(_zone)] | None = None
 
@@ -75,7 +79,7 @@ class ChannelEntry(_Entry):
     """The keys of a channel; ``url`` is judged by itself."""
 
     url: Any = None
-    min_severity: Annotated[str, AfterValidator(_severity)] = Severity.WARNING.value
+    min_severity: SeverityWord = Severity.WARNING.value
     services: Annotated[list[Slug], Field(max_length=500)] = []
     quiet_hours: QuietEntry | None = None
     digest: Annotated[Duration, between(10, 86_400)] | None = None

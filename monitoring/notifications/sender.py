@@ -12,8 +12,8 @@ import time
 
 import structlog
 
+from monitoring.models import Notification
 from monitoring.notifications import claims, outbox, sending, settling
-from monitoring.notifications.claims import Claim
 from wsmon.connections import AWAY, drop_connection, own_connection
 from wsmon.ears import Ears
 
@@ -37,7 +37,7 @@ class Sender:
     def __init__(self, threads: int = THREADS) -> None:
         self.room = threads
         self.free = threads
-        self.ready: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+        self.ready: queue.SimpleQueue[Notification | None] = queue.SimpleQueue()
         self.lock = threading.Lock()
         self.waiting = 0
         """Send threads without work."""
@@ -72,18 +72,18 @@ class Sender:
 
     def _look_forever(self) -> None:
         own_connection("-c statement_timeout=15s -c lock_timeout=5s")
-        pause, more = 0.0, True
+        pause, rest = 0.0, 0.0
         while not self.stopping:
             try:
-                if self.ears.wait(0.0 if more else max(pause, LOOK_SECONDS)) and not self.stopping:
+                if self.ears.wait(rest) and not self.stopping:
                     time.sleep(GATHER_SECONDS)
                 self.ears.hear()
                 self.ears.listen()
-                more = self.step()
-                pause = 0.0
+                self.step()
+                pause, rest = 0.0, LOOK_SECONDS
             except Exception as problem:  # whatever it is, sending must go on
                 pause = min(max(pause * 2, 0.5), 5.0)
-                more = False
+                rest = max(pause, LOOK_SECONDS)
                 self.ears.deaf()
                 unknown = not isinstance(problem, AWAY)
                 log.warning("claiming messages failed", error=type(problem).__name__, exc_info=unknown)
@@ -91,23 +91,19 @@ class Sender:
                 time.sleep(pause if not self.stopping else 0)
         drop_connection()
 
-    def step(self) -> bool:
-        """Claim what is due and hand it to the send threads; whether there may be more at once."""
+    def step(self) -> None:
+        """Claim what is due and hand it to the send threads; what finds no room waits for one that is free again."""
         if time.monotonic() > self.swept_at + SWEEP_SECONDS:
             self.swept_at = time.monotonic()
             for lost in claims.release_expired():
-                log.warning("a message of a process that died is sent again", notification=str(lost.notification.id))
+                log.warning("a message of a process that died is sent again", notification=str(lost.id))
                 settling.failed(lost, settling.LOST, retry=True)
         with self.lock:
             free = self.free
-        if free <= 0:
-            return False
-        found = claims.claim(free)
-        for one in found.claims:
+        for one in claims.claim(free) if free > 0 else ():
             self._hand_over(one)
-        return bool(found.claims) and found.more
 
-    def _hand_over(self, claim: Claim) -> None:
+    def _hand_over(self, claimed: Notification) -> None:
         with self.lock:
             self.free -= 1
             idle = self.waiting - self.ready.qsize()
@@ -115,7 +111,7 @@ class Sender:
                 thread = threading.Thread(target=self._send_forever, name="notify-send", daemon=True)
                 self.threads.add(thread)
                 thread.start()
-        self.ready.put(claim)
+        self.ready.put(claimed)
 
     # -- send threads -------------------------------------------------------------------------------
 
@@ -126,7 +122,7 @@ class Sender:
                 with self.lock:
                     self.waiting += 1
                 try:
-                    claim = self.ready.get(timeout=IDLE_SECONDS)
+                    claimed = self.ready.get(timeout=IDLE_SECONDS)
                 except queue.Empty:
                     with self.lock:
                         if self.ready.empty():
@@ -136,20 +132,20 @@ class Sender:
                 finally:
                     with self.lock:
                         self.waiting -= 1
-                if claim is None:
+                if claimed is None:
                     return
-                self._send(claim)
+                self._send(claimed)
         finally:
             self.threads.discard(threading.current_thread())
             drop_connection()
 
-    def _send(self, claim: Claim) -> None:
+    def _send(self, claimed: Notification) -> None:
         try:
-            sending.attempt(claim)
+            sending.attempt(claimed)
         except AWAY as problem:  # its lease runs out by itself
             log.warning("storing what came of a message failed", error=type(problem).__name__)
         except Exception:
-            log.exception("a message failed inside wsmon", notification=str(claim.notification.id))
+            log.exception("a message failed inside wsmon", notification=str(claimed.id))
         finally:
             drop_connection()  # send threads are many, connections few
             with self.lock:

@@ -6,26 +6,25 @@ import structlog
 
 from monitoring.models import Notification
 from monitoring.notifications import channels, links, settling
-from monitoring.notifications.claims import Claim
 from monitoring.notifications.messages import Message
 from monitoring.notifications.problems import ChannelProblem
 
 log = structlog.get_logger(__name__)
 
 
-def attempt(claim: Claim) -> ChannelProblem | None:
+def attempt(claimed: Notification) -> ChannelProblem | None:
     """Send a claimed message and settle it; what stood against it, None when it arrived."""
     try:
-        channels.send(claim.channel, message_of(claim.notification))
+        channels.send(claimed.channel, message_of(claimed))
     except ChannelProblem as problem:
-        settling.failed(claim, problem.text, retry=problem.retry, retry_after=problem.retry_after)
+        settling.failed(claimed, problem.text, retry=problem.retry, retry_after=problem.retry_after)
         return problem
     except Exception as problem:  # it shows, and is tried as often as any other
-        log.exception("a message failed inside wsmon", notification=str(claim.notification.id))
+        log.exception("a message failed inside wsmon", notification=str(claimed.id))
         words = f"wsmon itself failed ({type(problem).__name__})"
-        settling.failed(claim, words, retry=True)
+        settling.failed(claimed, words, retry=True)
         return ChannelProblem(words, retry=True)
-    settling.sent(claim)
+    settling.sent(claimed)
     return None
 
 

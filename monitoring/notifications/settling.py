@@ -13,7 +13,6 @@ from monitoring import alerts
 from monitoring.alertmodels import Severity
 from monitoring.models import Channel, Notification
 from monitoring.notifications import outbox, retries
-from monitoring.notifications.claims import Claim
 from monitoring.notifications.outbox import CHANNEL_KIND
 from wsmon import live
 from wsmon.ids import uuid7
@@ -24,14 +23,14 @@ LOST = "the process that sent it ended before it knew the answer"
 _CHAIN = 10
 
 
-def sent(claim: Claim) -> None:
+def sent(claimed: Notification) -> None:
     """It arrived. A channel that failed before works again: what waits for its next try goes at once."""
-    one, now = claim.notification, timezone.now()
+    now = timezone.now()
     with transaction.atomic():
-        channel = _locked(one.channel_id)
-        rows = Notification.objects.filter(id=one.id, state__in=(State.SENDING, State.PENDING))
+        channel = _locked(claimed.channel_id)
+        rows = Notification.objects.filter(id=claimed.id, state__in=(State.SENDING, State.PENDING))
         rows.update(state=State.SENT, sent_at=now, lease_token=None, lease_until=None, problem="")
-        Notification.objects.filter(gathered_in=one.id).update(sent_at=now)
+        Notification.objects.filter(gathered_in=claimed.id).update(sent_at=now)
         if channel is None:
             return
         if channel.failing_since is not None:
@@ -40,17 +39,17 @@ def sent(claim: Claim) -> None:
             alerts.resolve(f"{CHANNEL_KIND}:{channel.slug}")
             outbox.wake()
         Channel.objects.filter(id=channel.id).update(sent_at=now, failing_since=None, problem="")
-        _announce(one)
+        _announce(claimed)
 
 
-def failed(claim: Claim, problem: str, *, retry: bool, retry_after: float | None = None) -> None:
+def failed(claimed: Notification, problem: str, *, retry: bool, retry_after: float | None = None) -> None:
     """It did not arrive, as far as is known. Nothing happens when the lease was lost meanwhile."""
-    one, now = claim.notification, timezone.now()
+    now = timezone.now()
     words = redact(problem)[:300]
     with transaction.atomic():
-        channel = _locked(one.channel_id)
-        mine = Notification.objects.select_for_update(of=("self",)).select_related("alert")
-        row = mine.filter(id=one.id, lease_token=claim.token, state=State.SENDING).first()
+        channel = _locked(claimed.channel_id)
+        mine = Notification.objects.select_for_update()
+        row = mine.filter(id=claimed.id, lease_token=claimed.lease_token, state=State.SENDING).first()
         if row is None or channel is None:
             return
         row.tries += 1
@@ -78,12 +77,17 @@ def _locked(channel_id: int) -> Channel | None:
 
 
 def _fall_back(row: Notification, channel: Channel, problem: str) -> None:
-    """Tell another channel, once, and raise an alert: somebody must know that this one does not work."""
+    """Tell another channel, once, and raise an alert: somebody must know that this one does not work.
+
+    Of one that was archived meanwhile nobody need know.
+    """
     other = channel.fallback if channel.fallback and channel.fallback.archived_at is None else None
     if other is not None and other.id in _tried(row):
         other = None
     if other is not None:
         _give(row, channel, other)
+    if channel.archived_at is not None:
+        return
     last = row.state == State.FAILED
     alerts.raise_alert(
         f"{CHANNEL_KIND}:{channel.slug}",

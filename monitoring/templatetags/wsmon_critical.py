@@ -13,9 +13,9 @@ from django import template
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from monitoring.critical.expanding import day_name
 from monitoring.critical.inforce import InForce
 from monitoring.critical.reads import Day
-from monitoring.critical.wording import day_name
 from monitoring.critical.wording import span as span_of
 from monitoring.templatetags.wsmon_ui import clock_text, span_words
 

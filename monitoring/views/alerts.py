@@ -45,11 +45,14 @@ def alerts(request: HttpRequest) -> HttpResponse:
     before = _number(request.GET.get("before", ""))
     found = reads.messages(before)
     shown, more = found[: reads.MESSAGES_SHOWN], len(found) > reads.MESSAGES_SHOWN
+    lost = reads.undelivered_rows()
     context = {
+        "opened": reads.every_open(),
         "views": reads.open_views(),
         "waiting": reads.open_count(),
         "channels": reads.channel_views(),
-        "undelivered": reads.undelivered_rows(),
+        "undelivered": lost[: reads.MESSAGES_SHOWN],
+        "more_undelivered": len(lost) > reads.MESSAGES_SHOWN,
         "messages_shown": shown,
         "before": before,
         "older": f"{reverse('alerts')}?before={shown[-1].row.id}" if more else "",

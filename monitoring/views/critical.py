@@ -5,7 +5,6 @@ Every action works as an htmx fragment and, without JavaScript, as a page that a
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any
 
@@ -17,33 +16,32 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from monitoring.actions import Refused
-from monitoring.critical import reads
+from monitoring.critical import inforce, reads
 from monitoring.views.actions import may_operate
-from monitoring.views.criticalforms import ACTS, Act, ReasonForm, now_in_force
+from monitoring.views.criticalforms import ACTS, Act, ReasonForm
 from monitoring.views.overview import may_read
+from wsmon.asks import box_of, is_live, opener_of
 from wsmon.audit import Actor
 
-LIVE_HEADER = "X-Wsmon-Live"
-"""Sent by static/wsmon/webhooks.js when it looks for news: only what changes is answered."""
 REHEARSALS = {"critical": "A critical day", "emergency": "An emergency"}
 YEARS = (2000, 2100)
-_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
+BOX = "cd-panel"
+"""The id of the element that shows a panel on a page of its own."""
 
 
 @require_safe
 @may_read
 def critical_days(request: HttpRequest) -> HttpResponse:
     """What is in force now and why, what comes, and what that changes."""
+    if is_live(request):
+        return render(request, "monitoring/critical/_live.html", {"p": reads.page()})  # a rehearsal stays as it is
     rehearse, at, problem = _rehearsal(request)
-    page = reads.page(rehearse=rehearse, at=at)
     context = {
-        "p": page,
+        "p": reads.page(rehearse=rehearse, at=at),
         "rehearsals": REHEARSALS,
         "at": timezone.localtime(at).strftime("%Y-%m-%dT%H:%M") if at else "",
         "problem": problem,
     }
-    if request.headers.get(LIVE_HEADER) == "1":
-        return render(request, "monitoring/critical/_live.html", context)
     return render(request, "monitoring/critical/page.html", context)
 
 
@@ -72,10 +70,10 @@ def act(request: HttpRequest, action: str) -> HttpResponse:
     kind = ACTS.get(action)
     if kind is None:
         raise Http404(f"no action {action}")
-    found = now_in_force()
+    found = inforce.now_in_force()
     if not kind.possible(found):
         return _said(request, f"Nothing was changed: {kind.gone}", "info", status=409)
-    ids = f"{_box(request)}-%s"
+    ids = f"{box_of(request, BOX)}-%s"
     if request.method != "POST":
         initial = {"service": request.GET.get("service", "").replace("\0", "")}
         form = kind.form(found=found, example=kind.example, auto_id=ids, initial=initial)
@@ -92,13 +90,13 @@ def act(request: HttpRequest, action: str) -> HttpResponse:
 
 
 def _asked(request: HttpRequest, kind: Act, form: ReasonForm, status: int = 200) -> HttpResponse:
-    box = _box(request)
+    box = box_of(request, BOX)
     context: dict[str, Any] = {
         "act": kind,
         "form": form,
         "effect": kind.effect(form.found),
         "box": box,
-        "opener": _opener(request),
+        "opener": opener_of(request),
         "back": reverse("critical-days"),
     }
     if not request.htmx:  # type: ignore[attr-defined]
@@ -113,17 +111,3 @@ def _said(request: HttpRequest, title: str, mark: str, status: int = 200) -> Htt
         (messages.success if mark == "healthy" else messages.info)(request, f"{title}.")
         return redirect("critical-days")
     return render(request, "_shared/toast.html", {"status": mark, "title": title}, status=status)
-
-
-def _box(request: HttpRequest) -> str:
-    """The id of the element that shows the panel."""
-    return _id(request.htmx.target, "cd-panel")  # type: ignore[attr-defined]
-
-
-def _opener(request: HttpRequest) -> str:
-    """The id of the link that opened it, to which the focus returns."""
-    return _id(request.POST.get("asked") or request.htmx.trigger, "")  # type: ignore[attr-defined]
-
-
-def _id(text: str | None, default: str) -> str:
-    return text if text and _ID.fullmatch(text) else default

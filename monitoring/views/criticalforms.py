@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
-from django.utils import timezone
 
-from monitoring.critical import actions, inforce
+from monitoring.critical import actions
 from monitoring.critical.inforce import InForce
 from monitoring.models import Emergency, Service
 from monitoring.templatetags.wsmon_ui import clock_text, span_words
@@ -317,8 +316,3 @@ ACTS = {
         ),
     )
 }
-
-
-def now_in_force() -> InForce:
-    """What the actions are about."""
-    return inforce.now_in_force(timezone.now())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
@@ -16,7 +15,6 @@ from monitoring.incidents.store import BY_WSMON
 from monitoring.incidents.timeline import Line, Timeline
 from monitoring.incidents.verdict import Evidence, Judged, Side
 from monitoring.models import Alert, Check, CheckState, Incident, Notification, ServiceSummary
-from monitoring.templatetags.wsmon_ui import span_words
 from monitoring.views.incidentchart import Chart, draw
 from monitoring.views.incidentforms import AssignForm, NoteForm, ReasonForm
 from wsmon.vocabulary import Status
@@ -58,9 +56,6 @@ class Choice:
 class IncidentView:
     """The page's parts."""
 
-    time_zone = settings.TIME_ZONE
-    words = WORDS
-
     def __init__(self, request: HttpRequest, incident: Incident) -> None:
         self.incident = incident
         self.may_operate = bool(getattr(request.user, "has_perm", None)) and request.user.has_perm(
@@ -68,20 +63,19 @@ class IncidentView:
         )
         self.show = _known(request.GET.get("show"))
         self.note_form = NoteForm(auto_id="note-%s")
-        self.assign_form = AssignForm({"to": str(incident.assignee_id or "")}, auto_id="assign-%s")
         self.resolve_form = ReasonForm(auto_id="resolve-%s")
         self.reopen_form = ReasonForm(auto_id="reopen-%s")
         self.open_panel = ""
+
+    @cached_property
+    def assign_form(self) -> AssignForm:
+        """Whom to give it to; asks who there is."""
+        return AssignForm({"to": str(self.incident.assignee_id or "")}, auto_id="assign-%s")
 
     @property
     def is_open(self) -> bool:
         """Whether it is not over."""
         return self.incident.closed_at is None
-
-    @property
-    def status(self) -> str:
-        """What its mark shows: the present status, or that it is over."""
-        return self.incident.status if self.is_open else "healthy"
 
     @property
     def still_failing(self) -> bool:
@@ -244,18 +238,13 @@ class IncidentView:
     @cached_property
     def told(self) -> list[Told]:
         """Who got a message."""
-        return [Told(row, timeline.state_of(row)) for row in timeline.messages(self.incident)]
+        return [Told(row, timeline.state_of(row)) for row in self.timeline.sent]
 
     @cached_property
     def inhibited(self) -> str:
         """Why nobody is told; empty when they are."""
         rows = Alert.objects.filter(incident=self.incident).order_by("-opened_at", "-id")
         return rows.values_list("inhibited_by", flat=True).first() or ""
-
-
-def lasts(incident: Incident) -> str:
-    """How long it lasted, or lasts, in words."""
-    return span_words(reads.figures(incident).lasts)
 
 
 def _known(value: str | None) -> str:

@@ -19,12 +19,11 @@ from monitoring.incidents.reads import Filter
 from monitoring.models import Incident, Service
 from monitoring.views.incidentpage import IncidentView
 from monitoring.views.overview import Link, may_read
+from wsmon.asks import is_live
 
 PER_PAGE = 50
 STATES = {"all": "All", "open": "Open", "unacknowledged": "Nobody has it", "closed": "Over"}
-VERDICTS = {"theirs": "theirs", "ours": "ours", "unclear": "unclear"}
-LIVE_HEADER = "X-Wsmon-Live"
-"""Sent by static/wsmon/webhooks.js when it looks for news: only what changes is answered."""
+VERDICTS = (Verdict.THEIRS, Verdict.OURS, Verdict.UNCLEAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +69,6 @@ class Params:
         return bool(self.state != "all" or self.service or self.verdict)
 
 
-def is_live(request: HttpRequest) -> bool:
-    """Whether only the live parts of a page are wanted."""
-    return request.headers.get(LIVE_HEADER) == "1"
-
-
 @require_safe
 @may_read
 def incidents(request: HttpRequest) -> HttpResponse:
@@ -85,7 +79,7 @@ def incidents(request: HttpRequest) -> HttpResponse:
     except BadCursor:
         return redirect(params.url())
     rows = [(row, reads.figures(row)) for row in found.rows]
-    context: dict[str, Any] = {"params": params, "rows": rows, "counts": reads.counts(), "may_operate": _may(request)}
+    context: dict[str, Any] = {"params": params, "rows": rows, "counts": reads.counts()}
     if is_live(request):
         return render(request, "monitoring/incidents/_list_live.html", context)
     context |= {
@@ -100,10 +94,6 @@ def incidents(request: HttpRequest) -> HttpResponse:
         "everything": reverse("incidents"),
     }
     return render(request, "monitoring/incidents/list.html", context)
-
-
-def _may(request: HttpRequest) -> bool:
-    return request.user.has_perm("monitoring.operate")
 
 
 def get_incident(number: int) -> Incident:
@@ -141,7 +131,6 @@ def statement(request: HttpRequest) -> HttpResponse:
         "months": sla.months(),
         "statements": found,
         "is_running": month == sla.Month.of(timezone.now()),
-        "verdicts": Verdict,
     }
     return render(request, "monitoring/incidents/sla.html", context)
 

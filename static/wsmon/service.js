@@ -92,14 +92,11 @@
     const { requestConfig, target } = event.detail;
     if (requestConfig.elt !== source()) return;
     const shown = target.id === "svc-log" ? logUrl() : holder().dataset.url;
-    if (requestConfig.path === shown) return;
-    event.detail.shouldSwap = false;
-    again = true;
-  });
-  /* Nor from under the log's: a link that is taken out of the page gets its answer, but not the chart's links. */
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    const refreshed = event.detail.requestConfig.elt === source() && event.detail.target.id === "svc-log";
-    if (refreshed && document.querySelector("#svc-results .htmx-request")) event.detail.shouldSwap = false;
+    const late = requestConfig.path !== shown;
+    if (late) again = true;
+    /* Nor is it taken from under the log's: a link that is taken out of the page gets its answer, but not the chart's links. */
+    const waited = target.id === "svc-log" && document.querySelector("#svc-results .htmx-request");
+    if (late || waited) event.detail.shouldSwap = false;
   });
 
   /* Answers that explain what is wrong with a form are shown, although their status is not 200. */

@@ -16,7 +16,7 @@ import demo
 import providers
 from demo import vendors
 from demo.__main__ import prepare
-from demo.script import PERIOD, SCRIPT, Behaviour, behaviour
+from demo.script import PERIOD, SCRIPT, Behaviour, scene
 from demo.shapes import SHAPES
 from demo.vendors import Demo, UnknownVendor
 from monitoring.schema import read_service
@@ -183,8 +183,8 @@ def test_it_listens_on_loopback_only_and_gives_its_port_back() -> None:
 def test_the_script_repeats() -> None:
     script = (("stripe", 10.0, 20.0, Behaviour.FAIL),)
     for seconds, how in ((0, "well"), (10, "fail"), (19.9, "fail"), (20, "well"), (PERIOD + 10, "fail")):
-        assert behaviour(script, "stripe", seconds) == how
-    assert behaviour(script, "resend", 15) == Behaviour.WELL
+        assert scene(script, "stripe", seconds)[0] == how
+    assert scene(script, "resend", 15)[0] == Behaviour.WELL
 
 
 def test_every_scene_is_of_a_vendor_and_within_the_period() -> None:
@@ -194,9 +194,9 @@ def test_every_scene_is_of_a_vendor_and_within_the_period() -> None:
 
 
 def test_within_a_minute_there_is_something_of_everything() -> None:
-    during = {behaviour(SCRIPT, vendor, 45) for vendor in SHAPES}
+    during = {scene(SCRIPT, vendor, 45)[0] for vendor in SHAPES}
     assert {Behaviour.WELL, Behaviour.SLOW, Behaviour.FAIL, Behaviour.REFUSE, Behaviour.LIMIT} <= during
-    assert {behaviour(SCRIPT, vendor, 235) for vendor in SHAPES} == {Behaviour.WELL}
+    assert {scene(SCRIPT, vendor, 235)[0] for vendor in SHAPES} == {Behaviour.WELL}
 
 
 # The configuration

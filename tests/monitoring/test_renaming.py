@@ -232,6 +232,38 @@ class TestWhoIsTold:
         self.rename(called, Rotation.objects.get(), "ops", settings=people)
         assert Escalation.objects.get().steps[1]["notify"] == ["rotation:ops", "chat", "mail"]
 
+    def test_a_channel_that_the_file_renames_is_told_and_on_call_by_its_new_name(
+        self, tmp_path: Path, called: Client
+    ) -> None:
+        alerts.raise_alert("channel:chat", "channel", "warning", "It does not take messages")
+        wish = {"channels": {"team-chat": {"url": "webpush:*", "renamed_from": "chat"}}}
+        assert apply(tmp_path, wish) == ["~ channel team-chat: renamed from chat"]
+        assert [step["notify"] for step in Escalation.objects.get().steps] == [
+            ["team-chat"],
+            ["rotation:team", "team-chat", "mail"],
+        ]
+        assert Rotation.objects.get().people == [{"name": "Ana", "channels": ["team-chat", "mail"]}]
+        assert Alert.objects.get().key == "channel:team-chat"
+        assert apply(tmp_path, wish) == []
+
+    def test_a_rotation_that_the_file_renames_is_asked_by_its_new_name(self, tmp_path: Path, called: Client) -> None:
+        people = [{"name": "Ana", "channels": ["chat", "mail"]}]
+        wish = {"rotations": {"ops": {"people": people, "renamed_from": "team"}}}
+        assert apply(tmp_path, wish) == ["~ rotation ops: renamed from team"]
+        assert Escalation.objects.get().steps[1]["notify"] == ["rotation:ops", "chat", "mail"]
+        assert apply(tmp_path, wish) == []
+
+    def test_what_the_file_says_of_who_names_it_counts_besides(self, tmp_path: Path, called: Client) -> None:
+        wish = {
+            "channels": {"team-chat": {"url": "webpush:*", "renamed_from": "chat"}},
+            "rotations": {"ops": {"people": [{"name": "Ana", "channels": ["mail"]}], "renamed_from": "team"}},
+            "escalations": {"usual": {"steps": [{"notify": ["team-chat", "rotation:ops"]}]}},
+        }
+        apply(tmp_path, wish)
+        assert Rotation.objects.get().people == [{"name": "Ana", "channels": ["mail"]}]
+        assert Escalation.objects.get().steps == [{"after": 0.0, "notify": ["team-chat", "rotation:ops"]}]
+        assert apply(tmp_path, wish) == []
+
     def test_a_channel_of_another_name_is_left_alone(self, called: Client) -> None:
         before = Escalation.objects.get().steps
         renaming.follow_channel("team", "ops")  # a rotation has that name, no channel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,19 +16,11 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from webhooks.models import Source
 from webhooks.vocabulary import PUBLISHED
+from wsmon import asks
 
 may_read = permission_required(settings.LIVE_PERMISSION, raise_exception=True)
 may_act = permission_required("webhooks.replay", raise_exception=True)
 may_reveal = permission_required("webhooks.reveal", raise_exception=True)
-
-LIVE_HEADER = "X-Wsmon-Live"
-"""Sent by static/wsmon/webhooks.js when it looks for news: only what changes is answered."""
-_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
-
-
-def is_live(request: HttpRequest) -> bool:
-    """Whether only the live parts of a page are wanted."""
-    return request.headers.get(LIVE_HEADER) == "1"
 
 
 def inbound_url(request: HttpRequest, source: Source) -> str:
@@ -66,7 +57,13 @@ class Panel:
 
 def asked(request: HttpRequest, panel: Panel, status: int = 200) -> HttpResponse:
     """The panel: for htmx alone, else on a page of its own."""
-    context = {"panel": panel, "form": panel.form, "box": box_of(request), "opener": opener_of(request), **panel.more}
+    context = {
+        "panel": panel,
+        "form": panel.form,
+        "box": box_of(request),
+        "opener": asks.opener_of(request),
+        **panel.more,
+    }
     if not request.htmx:  # type: ignore[attr-defined]
         return render(request, "webhooks/confirm.html", context, status=status)
     response = render(request, "webhooks/_panel.html", context, status=status)
@@ -85,16 +82,7 @@ def done(request: HttpRequest, back: str, title: str, text: str = "", status: st
 
 def box_of(request: HttpRequest) -> str:
     """The id of the element that shows the panel."""
-    return _id(request.htmx.target, "ask-panel")  # type: ignore[attr-defined]
-
-
-def opener_of(request: HttpRequest) -> str:
-    """The id of the link or button that opened it, to which the focus returns."""
-    return _id(request.POST.get("asked") or request.htmx.trigger, "")  # type: ignore[attr-defined]
-
-
-def _id(text: str | None, default: str) -> str:
-    return text if text and _ID.fullmatch(text) else default
+    return asks.box_of(request, "ask-panel")
 
 
 def back_of(request: HttpRequest, default: str) -> str:

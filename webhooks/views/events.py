@@ -17,9 +17,10 @@ from webhooks import reverify
 from webhooks.models import Event
 from webhooks.views import acts, eventpage
 from webhooks.views.chosen import Chosen
-from webhooks.views.common import Panel, asked, field_ids, is_live, may_read, may_reveal
+from webhooks.views.common import Panel, asked, field_ids, may_read, may_reveal
 from webhooks.views.forms import RevealForm
 from webhooks.vocabulary import DeliveryStatus
+from wsmon.asks import is_live
 from wsmon.audit import Actor, record
 from wsmon.redact import redact
 

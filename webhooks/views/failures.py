@@ -25,9 +25,10 @@ from webhooks.failures import Group, Refused
 from webhooks.filters import Filter
 from webhooks.models import EventCount
 from webhooks.reads import PERIODS, Standing
-from webhooks.views.common import is_live, may_read
+from webhooks.views.common import may_read
 from webhooks.views.lists import PERIOD_LABELS, Choice
 from webhooks.vocabulary import DeliveryStatus
+from wsmon.asks import is_live
 
 BY_LABELS = {
     "error": "Error and answer",

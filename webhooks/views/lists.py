@@ -20,8 +20,9 @@ from webhooks import reads
 from webhooks.filters import UNROUTED, BadFilter, Filter
 from webhooks.models import Delivery, Event, Source
 from webhooks.reads import PERIODS, Standing
-from webhooks.views.common import inbound_url, is_live, may_read
+from webhooks.views.common import inbound_url, may_read
 from webhooks.vocabulary import PUBLISHED, UNFINISHED, WAITING, DeliveryStatus
+from wsmon.asks import is_live
 
 PER_PAGE = 50
 MOST_IDS = 200

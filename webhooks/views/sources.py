@@ -16,9 +16,10 @@ import providers
 from webhooks import catalog, reads
 from webhooks.models import Event, Source, TypeRate
 from webhooks.reads import Rate, Standing
-from webhooks.views.common import inbound_url, is_live, may_read
+from webhooks.views.common import inbound_url, may_read
 from webhooks.views.eventpage import plain_url
 from webhooks.vocabulary import PUBLISHED
+from wsmon.asks import is_live
 
 
 @dataclass(frozen=True, slots=True)

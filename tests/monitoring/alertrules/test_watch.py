@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from monitoring import alerts
+from monitoring import alerting, alerts
 from monitoring.alertrules import (
     breakers,
     budget,
@@ -40,6 +40,7 @@ from monitoring.models import (
     StateChange,
 )
 from tests.monitoring.factories import make_check, make_service
+from wsmon.locks import alone
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -220,9 +221,14 @@ class TestTurns:
         assert watch.run_due() == len(watch.rules())
         assert alerts.open_alerts() == []
 
-    def test_not_twice_at_once_in_one_process(self) -> None:
-        with watch._at_it:
-            assert watch.run_due() == 0
+    def test_not_twice_at_once_in_one_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        fake = Fake()
+        monkeypatch.setattr(watch, "rules", lambda: [fake.rule])
+        with alerting._locks["rules"]:
+            alerting._run({"rules": watch.run_due})
+        assert not fake.given
+        alerting._run({"rules": watch.run_due})
+        assert fake.given
 
 
 @pytest.mark.django_db(transaction=True)
@@ -232,7 +238,7 @@ def test_of_two_processes_one_looks() -> None:
     def other() -> None:
         try:
             with transaction.atomic():
-                watch._alone("thing")
+                assert alone("wsmon alert rule thing")
                 held.set()
                 done.wait(10)
         finally:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from monitoring.critical.rules import Rule
+from monitoring.critical import rules
+from monitoring.critical.rules import Period, Rule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 10, 17, 12, 12, tzinfo=UTC)
@@ -18,6 +19,16 @@ SATURDAYS: dict[str, Any] = {"every": ["saturday"]}
 def rule(spec: dict[str, Any] | None = None, slug: str = "days", zone: ZoneInfo = BERLIN, **fields: Any) -> Rule:
     """A rule, without lead and trail unless it says so."""
     return Rule(slug, spec or SATURDAYS, zone, **{"lead": 0.0, "trail": 0.0} | fields)
+
+
+def periods(
+    found: Iterable[Rule], since: datetime, until: datetime, feeds: Mapping[str, str] | None = None
+) -> list[Period]:
+    """Every period that touches the time from ``since`` to ``until``; ``feeds``: calendars by the rule's slug."""
+    feeds = feeds or {}
+    return rules.merged(
+        reason for one in found for reason in rules.reasons(one, since, until, feeds.get(one.slug, ""))
+    )
 
 
 def at(text: str, zone: ZoneInfo = BERLIN) -> datetime:

@@ -179,6 +179,13 @@ class TestFreeze:
         with pytest.raises(Refused, match="deployments are not frozen"):
             allow_deploy("the fix", BEN, MONDAY)
 
+    def test_what_is_in_force_counts_and_not_what_was_last_written(self):
+        with pytest.raises(Refused, match="deployments are not frozen"):
+            allow_deploy("the fix", BEN, MONDAY)
+        inforce.refresh(MONDAY)
+        allow_deploy("the fix", BEN, NOW)
+        assert freeze.ask(ANNA, now=NOW).allowed
+
     def test_the_same_answer_has_the_same_tag(self):
         assert freeze.look(NOW).tag == freeze.look(NOW + HOUR).tag
         assert freeze.look(NOW).tag != freeze.look(MONDAY).tag

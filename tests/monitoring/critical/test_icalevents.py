@@ -107,7 +107,7 @@ class TestCleaning:
     )
     def test_an_event_that_asks_for_too_much_or_never_comes_is_left_out(self, rule: str):
         cleaned = clean(calendar(event("20261020", "Bad", RRULE=rule), event("20261021", "Good")), NOW)
-        assert (cleaned.events, cleaned.left_out) == (1, 1)
+        assert (cleaned.text.count("BEGIN:VEVENT"), cleaned.left_out) == (1, 1)
         assert "Bad" not in cleaned.text
         assert "Good" in cleaned.text
 
@@ -133,7 +133,7 @@ class TestCleaning:
             clean(calendar(*[event(f"2026102{day}") for day in range(3)]), NOW)
 
     def test_a_byte_order_mark_does_not_matter(self):
-        assert clean("\ufeff" + calendar(event()), NOW).events == 1
+        assert clean("\ufeff" + calendar(event()), NOW).text.count("BEGIN:VEVENT") == 1
 
     @given(st.text(max_size=400))
     def test_whatever_comes_is_a_calendar_or_is_refused(self, text: str):

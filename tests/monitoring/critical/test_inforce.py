@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +12,6 @@ from monitoring import alerts
 from monitoring.breakers import glance, store
 from monitoring.critical import actions, effects, inforce
 from monitoring.critical.inforce import Override, Urgency, decide, extent_at, refresh
-from monitoring.critical.rules import periods
 from monitoring.models import (
     Breaker,
     CalendarFeed,
@@ -21,7 +21,7 @@ from monitoring.models import (
     Posture,
     RecoveryFactor,
 )
-from tests.monitoring.critical.calendars import NOW, SATURDAYS, at, calendar, event, local, rule
+from tests.monitoring.critical.calendars import NOW, SATURDAYS, at, calendar, event, local, periods, rule
 from tests.monitoring.factories import make_check, make_service
 from wsmon.audit import Actor
 from wsmon.models import AuditEntry
@@ -285,6 +285,17 @@ class TestEffects:
         assert due[matters.id] - before <= timedelta(seconds=301)
         assert due[spared.id] - before <= timedelta(seconds=181)
 
+    def test_an_emergency_of_one_service_pulls_its_checks_in_by_its_own_factor(self):
+        check = make_check(service := make_service("stripe"), interval=6)
+        other = make_check(make_service("resend"), interval=6)
+        CheckState.objects.update(next_due_at=Now() + timedelta(seconds=4))
+        before = {state.check_ref_id: state.next_due_at for state in CheckState.objects.all()}
+        Emergency.objects.create(service=service, starts_at=NOW, ends_at=NOW + HOUR, reason="x", by="anna")
+        refresh(NOW, force=True)
+        due = {state.check_ref_id: state.next_due_at for state in CheckState.objects.all()}
+        assert due[check.id] <= before[check.id] - timedelta(seconds=1)  # every 3 s now
+        assert due[other.id] == before[other.id]
+
     def test_checks_that_are_due_anyway_or_probed_now_are_left_alone(self):
         soon = make_check(make_service(criticality="critical"), interval=600)
         probed = make_check(make_service(criticality="critical"), interval=600)
@@ -362,6 +373,13 @@ class TestEndingByItself:
         assert Emergency.objects.get().ended_at == NOW + 2 * HOUR
         assert AuditEntry.objects.filter(action="emergency.over").count() == 1
         assert not posture().read_only
+
+    def test_of_several_emergencies_those_that_are_over_are_resolved_together(self):
+        for slug in ("stripe", "resend", "github"):
+            lasts = HOUR if slug == "github" else HOUR / 2
+            actions.start_emergency(make_service(slug), "x", ANNA, NOW, lasts)
+        refresh(NOW + HOUR / 2)
+        assert [alert.key for alert in alerts.open_alerts(["emergency"])] == ["emergency:github"]
 
     def test_an_override_ends_and_the_calendar_decides_again(self):
         saturdays()

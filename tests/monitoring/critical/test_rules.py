@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from monitoring.critical import expanding, rules
 from monitoring.critical.expanding import WEEKDAYS
-from monitoring.critical.rules import Period, periods
-from tests.monitoring.critical.calendars import SATURDAYS, at, calendar, event, rule, spans
+from monitoring.critical.rules import Period
+from tests.monitoring.critical.calendars import SATURDAYS, at, calendar, event, periods, rule, spans
 
 DAY = timedelta(days=1)
 HOUR = 3600.0

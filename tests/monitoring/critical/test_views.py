@@ -151,6 +151,10 @@ class TestPage:
         assert len(wanted) == 10
         assert set(wanted) <= set(re.findall(r'id="([^"]+)"', body))
 
+    def test_looking_for_news_rehearses_nothing_again(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(reads, "_rehearse", lambda *_given: pytest.fail("it stands there already"))
+        assert viewer().get(PAGE, {"rehearse": "critical"}, headers=LIVE).status_code == 200
+
     def test_no_id_stands_twice(self):
         always()
         actions.start_emergency(None, "fire", ANNA)
@@ -394,6 +398,20 @@ class TestBanner:
         assert "deploys frozen" not in self.said()
         always()
         assert self.said().startswith("Emergency mode : Stripe ; Critical day : always , until")
+
+    @pytest.mark.parametrize("longest", ["github", "resend", "stripe"])
+    def test_of_several_it_says_when_the_last_one_ends(self, longest: str):
+        for slug in ("github", "resend", "stripe"):
+            lasts = HOUR if slug == longest else HOUR / 2
+            actions.start_emergency(make_service(slug), "x", ANNA, lasts=lasts)
+        ends_at = Emergency.objects.get(service__slug=longest).ends_at
+        banner = reads.banner()
+        assert banner is not None
+        assert banner.until == ends_at
+        actions.start_emergency(None, "fire", ANNA, lasts=HOUR / 2)
+        banner = reads.banner()
+        assert banner is not None
+        assert (banner.critical, banner.until) == (True, ends_at)
 
     def test_what_nobody_keeps_up_to_date_is_not_shown(self):
         always()

@@ -31,7 +31,7 @@ def test_an_outlook_says_what_when_and_how_it_stands() -> None:
     check = make_check(name="connectivity")
     foretell(check)
     (found,) = reads.outlooks([check.id], NOW)
-    assert (found.check_name, found.name, found.crossing) == ("connectivity", "response time", "p95 over 800 ms")
+    assert (found.check_name, found.crossing) == ("connectivity", "p95 over 800 ms")
     assert found.standing == "p95 of the response time is 520 ms now, +70 ms an hour"
     assert (found.expected_at, found.earliest, found.latest) == (NOW + 6 * HOUR, NOW + 5 * HOUR, NOW + 8 * HOUR)
 

@@ -14,6 +14,7 @@ from monitoring.models import Alert, Check, CheckState, Forecast, ProbeResult, R
 from tests.monitoring.factories import make_check
 from tests.monitoring.forecasts.past import make_slow_check, respond, state
 from tests.monitoring.forecasts.synthetic import NOW, rising
+from wsmon.locks import alone
 
 pytestmark = pytest.mark.django_db
 
@@ -185,7 +186,7 @@ def test_of_two_workers_one_writes() -> None:
             connection.close()
 
     with transaction.atomic():
-        assert running._alone()
+        assert alone("wsmon forecasts")
         thread = threading.Thread(target=other)
         thread.start()
         thread.join(20)

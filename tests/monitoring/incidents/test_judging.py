@@ -40,7 +40,7 @@ class TestReading:
         probe(check, "hhhccc", start, http_status=503)
         found = facts.read(Incident.objects.get(), FINE)
         assert found.probes.checks == ("functionality",)
-        assert (found.probes.total, found.probes.failed, found.probes.http_status) == (3, 3, 503)
+        assert (found.probes.total, found.probes.http_status) == (3, 503)
         assert found.probes.categories == {"SERVER_ERROR": 3}
         assert (found.category, found.label, found.is_vendor) == ("SERVER_ERROR", "stripe", True)
 
@@ -105,6 +105,15 @@ class TestReading:
         found = facts.read(Incident.objects.get(), FINE)
         assert (found.vendor_word, found.late_job) == ("said by status_page", "said by heartbeat")
         assert found.probes.total == 0
+
+    def test_checks_are_read_once_whatever_is_asked_of_them(self, django_assert_max_num_queries: Any) -> None:
+        check = vendor()
+        for kind in ("status_page", "heartbeat"):
+            probe(make_check(check.service, kind), "cc")
+        probe(check, "hcc")
+        incident = Incident.objects.select_related("service").get()
+        with django_assert_max_num_queries(9):
+            facts.read(incident, FINE)
 
     def test_what_fails_in_another_room_is_left_out(self, settings: Any) -> None:
         settings.EVIDENCE = ["tests.monitoring.incidents.test_judging.breaks", f"{__name__}.knows"]
@@ -176,13 +185,6 @@ class TestWriting:
             open_incident(vendor(f"stripe-{number}").service)
         now = timezone.now()
         assert [judging.rejudge(now) for _ in range(4)] == [2, 2, 1, 0]
-
-    def test_an_incident_of_a_removed_service_is_closed(self) -> None:
-        incident = open_incident()
-        Service.objects.update(archived_at=timezone.now())
-        judging.rejudge()
-        incident.refresh_from_db()
-        assert incident.closed_by == "wsmon: removed"
 
 
 class TestAfterMaintenance:

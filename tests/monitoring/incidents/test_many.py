@@ -293,16 +293,19 @@ class TestRaces:
         service = make_service("stripe", status="critical")
         opened, looked = threading.Event(), threading.Event()
 
+        def follow() -> None:
+            incidents.follow({service.id: service}, [], {service.id: timezone.now()})
+
         def first() -> None:
             with transaction.atomic():
-                incidents.follow({service.id: timezone.now()})
+                follow()
                 opened.set()
                 looked.wait(0.5)  # the second stands at the constraint now
 
         def second() -> None:
             opened.wait(10)
             with transaction.atomic():
-                incidents.follow({service.id: timezone.now()})
+                follow()
             looked.set()
 
         self.together(first, second)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from monitoring import actions, store
+from monitoring import actions, alerts, store
+from monitoring.alertrules import breakers
 from monitoring.breakers.machine import Mode
 from monitoring.breakers.store import force
 from monitoring.incidents import actions as acts
 from monitoring.incidents.store import follow
 from monitoring.models import Alert, Incident, Posture, Service
+from tests.callers import colleague
 from tests.monitoring.factories import finished, make_check, make_service, outcome
-from tests.monitoring.incidents.makers import probe, vendor
+from tests.monitoring.incidents.makers import open_incident, probe, vendor
 from wsmon.audit import Actor
+from wsmon.config import apply_file
 from wsmon.vocabulary import Category
 
 pytestmark = pytest.mark.django_db
@@ -124,7 +129,7 @@ class TestOpening:
     def test_nothing_to_do_costs_few_queries(self, django_assert_max_num_queries: Any) -> None:
         service = vendor().service
         with django_assert_max_num_queries(4):
-            follow({service.id: timezone.now()})
+            follow({service.id: service}, [], {service.id: timezone.now()})
 
 
 class TestOwnErrors:
@@ -172,6 +177,64 @@ class TestNotProbed:
         store.settle([finished(check, missing=("STRIPE_SECRET_KEY",), outcome=None)])
         assert Service.objects.get().status == "not_configured"
         assert not Incident.objects.exists()
+
+
+Archive = Callable[[], object]
+
+
+@pytest.fixture(params=["page", "list", "file"])
+def archive(request: Any, tmp_path: Path) -> Archive:
+    """Take ``stripe`` out of use: on its page in the admin, by the action of the admin's list, by wsmon.yaml."""
+
+    def in_the_admin() -> None:
+        number = Service.objects.get(slug="stripe").pk
+        way: tuple[str, dict[str, Any]] = (f"{number}/delete/", {"post": "yes"})
+        if request.param == "list":
+            way = ("", {"action": "archive", "_selected_action": [number]})
+        path, data = way
+        assert colleague("root", superuser=True).post(f"/admin/monitoring/service/{path}", data).status_code == 302
+
+    def by_the_file() -> None:
+        file = tmp_path / "wsmon.yaml"
+        file.write_text("services:\n  twilio: {checks: []}\n")
+        apply_file(file, prune=True)
+
+    return by_the_file if request.param == "file" else in_the_admin
+
+
+class TestRemoved:
+    def test_its_incident_is_over_at_once(self, archive: Archive) -> None:
+        probe(vendor(), "hcc")
+        other = open_incident(vendor("twilio", "twilio").service)
+        archive()
+        assert Service.objects.get(slug="stripe").archived_at is not None
+        incident = Incident.objects.get(service__slug="stripe")
+        assert (incident.closed_by, incident.entries.latest("id").text) == (
+            "wsmon: removed", "The service was removed",
+        )  # fmt: skip
+        assert alerts_of() == []
+        assert list(Incident.objects.filter(closed_at=None)) == [other]
+
+    def test_no_alert_about_it_stays(self, archive: Archive) -> None:
+        check = vendor()
+        probe(check, "hee", category=Category.AUTHENTICATION_ERROR)
+        found = breakers.find([breakers.NotClosed(check.service_id, "stripe", "", "", True, False, None, "5 fail")])
+        for one in found:
+            alerts.raise_alert(one.key, one.kind, one.severity, one.title, one.detail, one.url, check.service)
+        assert len(alerts_of("own_error")) == len(alerts_of("breaker")) == 1
+        archive()
+        assert not Alert.objects.filter(resolved_at=None).exists()
+
+    def test_what_goes_on_without_it_does(self, archive: Archive) -> None:
+        service, other = vendor().service, vendor("twilio", "twilio").service
+        alerts.raise_alert(
+            "webhook-silence:x", "webhook_silence", "critical", "x is silent", "", "/webhooks/", service
+        )
+        alerts.raise_alert("slow:twilio/api", "slow", "warning", "twilio is slow", "", "/services/twilio/", other)
+        archive()
+        assert set(Alert.objects.filter(resolved_at=None).values_list("key", flat=True)) == {
+            "webhook-silence:x", "slow:twilio/api",
+        }  # fmt: skip
 
 
 class TestBreakers:

@@ -112,7 +112,7 @@ def facts(category: str = "", **fields: Any) -> Facts:
 
 
 def failing(category: Category, **fields: Any) -> Probes:
-    return Probes(12, 12, ("functionality",), {category.value: 12}, **fields)
+    return Probes(12, ("functionality",), {category.value: 12}, **fields)
 
 
 def side_of(found: Facts, key: str) -> Evidence:
@@ -120,7 +120,7 @@ def side_of(found: Facts, key: str) -> Evidence:
 
 
 SLOW = Probes(
-    328, 328, ("authentication", "functionality"),
+    328, ("authentication", "functionality"),
     now={"dns": 5, "connect": 11, "tls": 30, "first_byte": 2300},
     before={"dns": 5, "connect": 10, "tls": 30, "first_byte": 200},
 )  # fmt: skip
@@ -158,7 +158,7 @@ class TestStories:
             (
                 "names take long",
                 facts(
-                    probes=Probes(9, 9, now={"dns": 900, "first_byte": 210}, before={"dns": 5, "first_byte": 200}),
+                    probes=Probes(9, now={"dns": 900, "first_byte": 210}, before={"dns": 5, "first_byte": 200}),
                     reach=Reach(None, 0, 0),
                 ),
                 "unclear",

@@ -156,6 +156,16 @@ class TestPage:
         ):  # fmt: skip
             assert words in text, words
 
+    def test_each_thing_is_read_once_and_only_when_it_is_shown(
+        self, viewer: Client, operator: Client, incident: Incident, django_assert_max_num_queries: Any
+    ) -> None:
+        for client, people in ((viewer, 0), (operator, 1)):
+            with django_assert_max_num_queries(38) as asked:
+                page(client, url(incident))
+            texts = [query["sql"] for query in asked.captured_queries]
+            assert sum('FROM "monitoring_notification"' in text for text in texts) == 1
+            assert sum('ORDER BY "auth_user"."username"' in text for text in texts) == people
+
     def test_viewers_see_no_buttons_that_act(self, viewer: Client, operator: Client, incident: Incident) -> None:
         for words in ("Acknowledge</button>", "Assign…", "Resolve…", "Add note"):
             assert words not in page(viewer, url(incident))

@@ -39,10 +39,10 @@ def written(channel: Channel | None = None) -> list[tuple[str, str]]:
 
 def send_due(room: int = 50) -> list[str]:
     """Claim and send what is due, here and now; the titles of what was tried."""
-    found = claims.claim(room).claims
+    found = claims.claim(room)
     for one in found:
         sending.attempt(one)
-    return [one.notification.title for one in found]
+    return [one.title for one in found]
 
 
 class Sink(Server):

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from django.test import Client
 
-from monitoring.models import Channel, Notification, Service
+from monitoring import alerts
+from monitoring.models import Alert, Channel, Notification, Service
 from monitoring.notifications.config import channels_section, export_channel
 from monitoring.notifications.schema import read_channel
 from tests.callers import colleague
@@ -185,6 +186,15 @@ class TestApplying:
         with pytest.raises(ConfigError):
             self.run(tmp_path, {"channels": twice})
 
+    def test_the_alert_about_one_is_over_when_it_is_archived(self, tmp_path: Path) -> None:
+        make_channel("ops")
+        alerts.raise_alert("channel:ops", "channel", "warning", "Channel ops does not take messages")
+        wish = {"channels": {"mail": {"url": "webpush:*"}}}
+        self.run(tmp_path, wish)
+        assert Alert.objects.get().resolved_at is None, "it is not in the file, and stays"
+        self.run(tmp_path, wish, prune=True)
+        assert Alert.objects.get().resolved_at is not None
+
     def test_services_of_the_file_can_be_named(self, tmp_path: Path) -> None:
         wish = {
             "services": {"stripe": {"checks": []}},
@@ -254,6 +264,16 @@ class TestAdmin:
             "channel.archive",
             "channel.create",
         ]
+
+    def test_the_alert_about_it_is_over_when_it_is_archived(self, root: Client) -> None:
+        other, row = make_channel("mail"), make_channel("ops")
+        alerts.raise_alert("channel:ops", "channel", "warning", "Channel ops does not take messages")
+        alerts.raise_alert("channel:mail", "channel", "warning", "Channel mail does not take messages")
+        Notification.objects.update(state="sent")
+        assert root.post(f"/admin/monitoring/channel/{row.id}/delete/", {"post": "yes"}).status_code == 302
+        assert set(Alert.objects.filter(resolved_at=None).values_list("key", flat=True)) == {"channel:mail"}
+        told = Notification.objects.get(kind="resolved")
+        assert (told.channel, told.title) == (other, "Resolved: Channel ops does not take messages")
 
     def test_the_list_and_who_may_not_change(self, root: Client) -> None:
         row = make_channel("ops", reference="webpush:*", encrypted=None)

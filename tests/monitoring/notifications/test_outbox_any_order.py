@@ -56,17 +56,17 @@ class World:
                 self.sweep()
 
     def send(self, fate: str) -> int:
-        found = claims.claim(10).claims
+        found = claims.claim(10)
         for claim in found:
             self.attempt(claim, fate)
         return len(found)
 
-    def attempt(self, claim: claims.Claim, fate: str) -> None:
-        sending.message_of(claim.notification)
+    def attempt(self, claim: Notification, fate: str) -> None:
+        sending.message_of(claim)
         if fate == "die":
             return
         if fate in ("ok", "die after"):
-            number = str(claim.notification.id)
+            number = str(claim.id)
             self.arrived[number] += 1
             self.order.append(number)
         if fate == "ok":
@@ -158,6 +158,6 @@ def test_a_problem_is_settled_whatever_it_is(retry: bool, monkeypatch: pytest.Mo
     monkeypatch.setattr(sending.channels, "send", fail)
     make_channel()
     raised("a")
-    (claim,) = claims.claim(5).claims
+    (claim,) = claims.claim(5)
     assert sending.attempt(claim) is not None
     assert Notification.objects.get(kind="opened").state == ("pending" if retry else "failed")

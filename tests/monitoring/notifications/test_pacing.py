@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.notifications import retries
-from monitoring.notifications.pacing import AT_ONCE, BURST, SINGLY, Lately, Pace, pace
+from monitoring.notifications.pacing import AT_ONCE, BURST, SINGLY, Lately, Pace, full_until, pace
 
 NOW = datetime(2026, 6, 10, 12, tzinfo=UTC)
 
@@ -19,32 +19,32 @@ def ago(*seconds: float) -> list[datetime]:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "lately", "expected"),
+    ("waiting", "lately", "expected", "until"),
     [
-        (0, Lately(), Pace()),
-        (1, Lately(), Pace(singly=1)),
-        (3, Lately(), Pace(singly=3)),
-        (4, Lately(), Pace(gather=True)),
-        (2_000, Lately(), Pace(gather=True)),
-        (1, Lately(under_way=3), Pace()),
-        (3, Lately(under_way=2), Pace(singly=1)),
+        (0, Lately(), Pace(), None),
+        (1, Lately(), Pace(singly=1), None),
+        (3, Lately(), Pace(singly=3), None),
+        (4, Lately(), Pace(gather=True), None),
+        (2_000, Lately(), Pace(gather=True), None),
+        (1, Lately(under_way=3), Pace(), None),
+        (3, Lately(under_way=2), Pace(singly=1), None),
         # A storm went out a moment ago: what comes waits for the next count.
-        (1, Lately(storm_at=NOW - timedelta(seconds=10)), Pace(until=NOW + timedelta(seconds=50))),
-        (1, Lately(storm_at=NOW - timedelta(seconds=60)), Pace(singly=1)),
+        (1, Lately(storm_at=NOW - timedelta(seconds=10)), Pace(), NOW + timedelta(seconds=50)),
+        (1, Lately(storm_at=NOW - timedelta(seconds=60)), Pace(singly=1), None),
         # Five in a minute: the sixth waits until the first of them is a minute old.
-        (1, Lately(sent=ago(1, 2, 3, 4, 50)), Pace(until=NOW + timedelta(seconds=10))),
-        (1, Lately(sent=ago(1, 2, 3, 4, 61)), Pace(singly=1)),
+        (1, Lately(sent=ago(1, 2, 3, 4, 50)), Pace(), NOW + timedelta(seconds=10)),
+        (1, Lately(sent=ago(1, 2, 3, 4, 61)), Pace(singly=1), None),
         # The clock went back: nothing is held longer than it can be.
-        (1, Lately(storm_at=NOW + timedelta(hours=3)), Pace(until=NOW + timedelta(seconds=60))),
+        (1, Lately(storm_at=NOW + timedelta(hours=3)), Pace(), NOW + timedelta(seconds=60)),
     ],
 )
-def test_pace(waiting: int, lately: Lately, expected: Pace) -> None:
-    assert pace(waiting, lately, 60, NOW) == expected
+def test_pace(waiting: int, lately: Lately, expected: Pace, until: datetime | None) -> None:
+    assert (pace(waiting, lately, 60, NOW), full_until(lately, 60, NOW)) == (expected, until)
 
 
 def test_above_the_cap_they_wait_until_the_hour_has_room() -> None:
     full = Lately(sent=ago(100, 200, 3000))
-    assert pace(1, full, 3, NOW) == Pace(until=NOW + timedelta(seconds=600))
+    assert (pace(1, full, 3, NOW), full_until(full, 3, NOW)) == (Pace(), NOW + timedelta(seconds=600))
     assert pace(5, full, 4, NOW) == Pace(gather=True)
     assert pace(2, full, 4, NOW) == Pace(singly=1)
 
@@ -71,8 +71,10 @@ def test_it_never_sends_more_than_it_may(
     if found.singly or found.gather:
         assert len(sent) < cap
         assert sum(one <= 59.9 for one in sent) < BURST
-    if found.until is not None:
-        assert NOW < found.until <= NOW + timedelta(hours=1)
+    until = full_until(lately, cap, NOW)
+    if until is not None:
+        assert found == Pace()
+        assert NOW < until <= NOW + timedelta(hours=1)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_database_that_goes_away_is_waited_for(
     running = start()
     genuine, failures = claims.claim, [OSError("gone"), ValueError("odd")]
 
-    def claim(room: int) -> claims.Claimed:
+    def claim(room: int) -> list[Notification]:
         if failures:
             raise failures.pop()
         return genuine(room)
@@ -106,10 +106,10 @@ def test_a_message_that_fails_inside_frees_its_thread(
 ) -> None:
     genuine, failures = sending.attempt, [OSError("gone"), ValueError("odd")]
 
-    def attempt(claim: claims.Claim) -> object:
+    def attempt(claimed: Notification) -> object:
         if failures:
             raise failures.pop()
-        return genuine(claim)
+        return genuine(claimed)
 
     monkeypatch.setattr(sending, "attempt", attempt)
     make_channel(address=sink.address)
@@ -127,7 +127,7 @@ def test_what_a_dead_process_held_is_sent_again(
     monkeypatch.setattr(settling.retries, "WAITS", (0.0,) * 6)
     make_channel(address=sink.address)
     raised("a")
-    assert len(claims.claim(5).claims) == 1
+    assert len(claims.claim(5)) == 1
     monkeypatch.setattr(claims, "LEASE_SECONDS", 30.0)
     start()
     assert wait_until(lambda: sink.titles == ["a is broken"] and settled(), 15)

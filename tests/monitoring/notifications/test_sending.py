@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from monitoring import alerts
 from monitoring.models import Alert, Channel, Notification
-from monitoring.notifications import acknowledging, claims, outbox, sending, settling
+from monitoring.notifications import acknowledging, claims, outbox, planning, sending, settling
 from monitoring.notifications.outbox import Target
 from monitoring.notifications.problems import ChannelProblem
 from monitoring.notifications.routing import What
@@ -186,7 +186,7 @@ class TestDying:
     def test_killed_between_claim_and_send_it_is_sent_by_another(self, sink: Sink) -> None:
         make_channel(address=sink.address)
         raised("a")
-        assert len(claims.claim(10).claims) == 1
+        assert len(claims.claim(10)) == 1
         assert send_due() == []
         assert claims.release_expired() == []
         self.die()
@@ -199,8 +199,8 @@ class TestDying:
     def test_killed_between_send_and_storing_it_is_sent_twice_rather_than_never(self, sink: Sink) -> None:
         make_channel(address=sink.address)
         raised("a")
-        (claim,) = claims.claim(10).claims
-        sending.channels.send(claim.channel, sending.message_of(claim.notification))
+        (claim,) = claims.claim(10)
+        sending.channels.send(claim.channel, sending.message_of(claim))
         self.die()
         for lost in claims.release_expired():
             settling.failed(lost, settling.LOST, retry=True)
@@ -212,7 +212,7 @@ class TestDying:
     def test_who_lost_its_lease_changes_nothing_by_failing_and_saves_a_second_try_by_succeeding(self) -> None:
         make_channel()
         raised("a")
-        (claim,) = claims.claim(10).claims
+        (claim,) = claims.claim(10)
         Notification.objects.update(lease_token=uuid.uuid4())
         settling.failed(claim, "late", retry=True)
         assert (only().state, only().tries) == ("sending", 0)
@@ -306,10 +306,21 @@ class TestStorm:
         assert not Notification.objects.filter(state="pending").exists() or len(sink.got) == 4
 
 
+def test_of_a_channel_that_is_archived_while_its_message_is_under_way_there_is_no_alert(sink: Sink) -> None:
+    second = make_channel("second", sink.address, direct=False)
+    first = make_channel("first", fallback=second)
+    raised("a", title="Stripe is down")
+    (claim,) = claims.claim(10)
+    planning.archive(first)
+    settling.failed(claim, "401", retry=False)
+    assert not Alert.objects.filter(kind="channel").exists()
+    assert send_due() == ["Stripe is down"], "by the other channel all the same"
+
+
 def test_problems_hold_no_secret(sink: Sink) -> None:
     make_channel()
     raised("a")
-    (claim,) = claims.claim(10).claims
+    (claim,) = claims.claim(10)
     settling.failed(claim, "Bearer abcdefghijklmnop failed", retry=True)
     assert "abcdefghijklmnop" not in only().problem
     assert isinstance(ChannelProblem("x", retry=True), Exception)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from monitoring import nav
-from monitoring.models import Channel, Notification, PushSubscription
-from monitoring.notifications import actions, reads
+from monitoring.models import Alert, Channel, Notification, PushSubscription
+from monitoring.notifications import actions, claims, reads
 from tests import servers
 from tests.callers import person
 from tests.monitoring.factories import make_service
@@ -88,6 +91,60 @@ class TestPage:
         shown = words[words.index('id="messages"') :]
         assert ("Thing 2" in shown, "Thing 4" in shown) == (True, False)
         assert page(viewer, before="nonsense")
+
+    def test_of_many_alerts_it_counts_all_and_says_how_many_it_shows(
+        self, viewer: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reads, "ALERTS_SHOWN", 3)
+        for number in range(3):
+            raised(f"a{number}", "warning", f"Thing {number}")
+        words = page(viewer)
+        assert "3 open, 3 wait for somebody" in words
+        assert "are shown" not in words
+        raised("b", "critical", "The worst")
+        raised("c", "critical", "Echo", service=make_service(), inhibited_by="echo of x")
+        Alert.objects.filter(key="a2").update(acknowledged_at=timezone.now())
+        assert "5 open, 3 wait for somebody; 3 are shown, the most urgent first" in page(viewer)
+        assert [one.alert.title for one in reads.open_views()] == ["The worst", "Thing 1", "Thing 0"]
+        Alert.objects.filter(key="a1").update(resolved_at=timezone.now())
+        assert [one.alert.title for one in reads.open_views()] == ["The worst", "Thing 0", "Echo"]
+        monkeypatch.setattr(reads, "ALERTS_SHOWN", 4)
+        assert [one.alert.title for one in reads.open_views()] == ["The worst", "Thing 0", "Echo", "Thing 2"]
+
+    def test_somebody_was_told_though_the_newest_messages_did_not_arrive(self, viewer: Client) -> None:
+        channel = make_channel("ops")
+        alert, other = raised("a"), raised("b")
+        Notification.objects.filter(alert=alert).update(state="sent", created_at=F("created_at") - timedelta(hours=1))
+        Notification.objects.filter(alert=other).update(state="dropped")
+        for number in range(reads.TOLD_SHOWN + 1):
+            for one in (alert, other):
+                words = {"kind": "reminder", "severity": "critical", "title": "x", "state": "failed"}
+                Notification.objects.create(channel=channel, alert=one, once=f"{one.id}:{number}", **words)
+        views = {one.alert.key: one for one in reads.open_views()}
+        assert [one.kind for one in views["a"].told] == ["reminder"] * reads.TOLD_SHOWN
+        assert (views["a"].nobody, views["a"].more) == (False, 2)
+        assert (views["b"].nobody, views["b"].more) == (True, 2)
+        assert page(viewer).count("Nobody was told") == 1
+
+    def test_of_much_that_was_not_delivered_it_says_how_much_it_shows(
+        self, viewer: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reads, "MESSAGES_SHOWN", 2)
+        make_channel("ops")
+        for number in range(3):
+            raised(f"a{number}", title=f"Thing {number}")
+            Notification.objects.update(state="failed")
+            assert ("the newest 2 are shown" in page(viewer)) is (number == 2)
+
+    def test_a_message_says_how_many_it_stands_for(self, viewer: Client) -> None:
+        channel = make_channel("ops")
+        for number in range(5):
+            raised(f"a{number}")
+        claims.claim(5)
+        (digest,) = reads.messages()
+        assert (digest.row.kind, digest.row.line_count) == ("storm", 5)  # type: ignore[attr-defined]
+        assert "5 messages in one" in page(viewer)
+        assert channel.notifications.count() == 6
 
     def test_it_is_for_those_who_may_read(self) -> None:
         assert Client().get("/alerts/").status_code == 302
