@@ -57,11 +57,12 @@ _WORST_FIRST = """CASE coalesce(nullif(s.outcome, ''), s.status)
     WHEN 'critical' THEN 0 WHEN 'error' THEN 1 WHEN 'degraded' THEN 2 ELSE 3 END"""
 
 # Between the first look and the lock somebody else may have claimed a row: then PostgreSQL asks the
-# conditions of `locked` again of the row as it is now. They are about the row itself and nothing else, so
-# that what a wrong guess of the planner costs stays small.
+# conditions of `locked` again of the row as it is now. They are about the row itself and nothing else, and what
+# else is read of a check is read of those that are `claimed`, so that what a wrong guess of the planner costs (a
+# table that was empty when it last looked) stays small.
 _CLAIM = f"""
 WITH due AS (
-    SELECT s.check_id, s.next_due_at, {_LATEST} AS latest, {_LANE} AS lane,
+    SELECT s.check_id, s.next_due_at, c.timeout, {_LATEST} AS latest, {_LANE} AS lane,
            row_number() OVER (PARTITION BY {_LANE} ORDER BY s.next_due_at) AS place,
            coalesce({_HELD}, false) AS held,
            row_number() OVER (PARTITION BY c.service_id ORDER BY coalesce({_HELD}, false) DESC, {_WORST_FIRST},
@@ -78,34 +79,37 @@ WITH due AS (
 ), room AS (
     SELECT key AS lane, value::int AS free FROM jsonb_each_text(%(room)s::jsonb)
 ), wanted AS MATERIALIZED (
-    SELECT due.check_id, due.lane, due.latest FROM due LEFT JOIN room USING (lane)
+    SELECT due.check_id, due.timeout, due.lane, due.latest FROM due LEFT JOIN room USING (lane)
     WHERE due.place <= coalesce(room.free, %(lane_room)s) AND (NOT due.held OR due.turn = 1)
     ORDER BY due.next_due_at LIMIT %(limit)s
 ), locked AS (
-    SELECT s.check_id, wanted.lane
+    SELECT s.check_id, wanted.timeout, wanted.lane
     FROM wanted JOIN monitoring_checkstate s ON s.check_id = wanted.check_id
     WHERE (s.next_due_at <= now() + make_interval(secs => %(horizon)s) OR s.next_due_at > wanted.latest)
       AND {_FREE}
     FOR UPDATE OF s SKIP LOCKED
+), claimed AS (
+    UPDATE monitoring_checkstate s
+    SET lease_token = gen_random_uuid(),
+        lease_owner = %(owner)s,
+        lease_until = now() + make_interval(secs => %(horizon)s) + make_interval(secs => locked.timeout + %(margin)s)
+    FROM locked
+    WHERE s.check_id = locked.check_id
+    RETURNING s.check_id, s.lease_token, locked.lane, s.next_due_at, s.status
 )
-UPDATE monitoring_checkstate s
-SET lease_token = gen_random_uuid(),
-    lease_owner = %(owner)s,
-    lease_until = now() + make_interval(secs => %(horizon)s) + make_interval(secs => c.timeout + %(margin)s)
-FROM locked
-JOIN monitoring_configuration c ON c.id = locked.check_id
-JOIN monitoring_service v ON v.id = c.service_id
-LEFT JOIN monitoring_heartbeat h ON h.check_id = c.id
-LEFT JOIN monitoring_posture g ON g.service_id IS NULL
-LEFT JOIN monitoring_posture p ON p.service_id = v.id
-WHERE s.check_id = locked.check_id
-RETURNING s.check_id, s.lease_token, locked.lane, c.service_id, v.slug, v.provider, c.kind, c.name,
+SELECT s.check_id, s.lease_token, s.lane, c.service_id, v.slug, v.provider, c.kind, c.name,
     c.interval, c.timeout, c.degraded_over, c.confirm_down, c.confirm_up, c.options::text,
     {CREDENTIALS}, now(), s.next_due_at,
     h.created_at, h.last_success_at, h.last_start_at, h.last_fail_at,
     v.criticality, s.status, coalesce(p.critical, g.critical, false), coalesce(p.emergency, g.emergency),
     coalesce(p.interval, g.interval), coalesce(p.spare, g.spare), coalesce(p.timeout, g.timeout),
     coalesce(p.confirm, g.confirm)
+FROM claimed s
+JOIN monitoring_configuration c ON c.id = s.check_id
+JOIN monitoring_service v ON v.id = c.service_id
+LEFT JOIN monitoring_heartbeat h ON h.check_id = c.id
+LEFT JOIN monitoring_posture g ON g.service_id IS NULL
+LEFT JOIN monitoring_posture p ON p.service_id = v.id
 """  # noqa: S608  made of constants; values are parameters
 
 

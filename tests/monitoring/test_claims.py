@@ -171,13 +171,12 @@ def test_it_takes_no_more_than_asked_for():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_wrong_guess_of_the_planner_costs_little():
+@pytest.mark.parametrize("empty", ["", ", monitoring_heartbeat", ", monitoring_posture", ", circuit_breaker_status"])
+def test_a_wrong_guess_of_the_planner_costs_little(empty: str):
     many(500)
     Service.objects.all().delete()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "ANALYZE monitoring_checkstate, monitoring_configuration, monitoring_service"
-        )  # many pages, no row
+    with connection.cursor() as cursor:  # many pages, no row; and others that never had any
+        cursor.execute(f"ANALYZE monitoring_checkstate, monitoring_configuration, monitoring_service{empty}")
     many(500)
     with CaptureQueriesContext(connection) as captured:
         assert len(claim(limit=20)) == 20
@@ -187,7 +186,7 @@ def test_a_wrong_guess_of_the_planner_costs_little():
         plan = cursor.fetchone()[0][0]["Plan"]
     # Which joins are guessed wrong depends on what autovacuum saw last: each may cost a loop within a loop
     # (500 x 500 rows read and thrown away), none a loop within those.
-    assert rows_visited(plan) < 20 * 500**2
+    assert rows_visited(plan) < 5 * 500**2
 
 
 def rows_visited(node: dict[str, Any]) -> float:
