@@ -165,10 +165,13 @@ def listed(most: int) -> list[Alert]:
     return list(rows.order_by("had", "silent", *_URGENT_FIRST)[:most])
 
 
-def pressing() -> list[Alert]:
-    """Of the open ones those that somebody is told of and no row of the overview shows: incidents stand there."""
+def pressing(most: int) -> tuple[list[Alert], int]:
+    """Those that somebody is told of and no row of the overview shows: incidents stand there.
+
+    So many of them, the most urgent first, and how many there are.
+    """
     rows = _open(None).filter(inhibited_by="").exclude(kind="incident")
-    return list(rows.order_by(*_URGENT_FIRST))
+    return list(rows.order_by(*_URGENT_FIRST)[:most]), rows.count()
 
 
 def open_counts() -> dict[tuple[str, str], int]:

@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 
 from monitoring import alerts, nav, overview, panels, selfwatch
 from monitoring.critical import reads as critical
-from monitoring.models import Alert, Circuit
+from monitoring.models import Circuit
 from monitoring.overview import Overall, ServiceView
 from wsmon.vocabulary import Criticality, Status
 
@@ -78,14 +78,15 @@ def regular() -> dict[str, str]:
     }
 
 
-def alerts_context(found: list[Alert]) -> dict[str, object]:
+def alerts_context() -> dict[str, object]:
     """What ``monitoring/_alerts.html`` needs."""
-    return {"alerts": found[:ALERTS_SHOWN], "more": max(0, len(found) - ALERTS_SHOWN)}
+    found, number = alerts.pressing(ALERTS_SHOWN)
+    return {"alerts": found, "more": number - len(found)}
 
 
 def _summary(overall: Overall) -> dict[str, str]:
     return {
-        "alerts": render_to_string("monitoring/_alerts.html", alerts_context(alerts.pressing())),
+        "alerts": render_to_string("monitoring/_alerts.html", alerts_context()),
         "overall": render_to_string("_shared/overall.html", {"overall": overall}),
         "answers": render_to_string("monitoring/_answers.html", {"answers": panels.answers(overall)}),
         "changes": render_to_string("monitoring/_last_hour.html", {"changes": panels.last_hour()}),

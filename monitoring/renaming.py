@@ -1,4 +1,4 @@
-"""A service, channel or rotation gets another name: whatever names it by that follows, in the caller's transaction.
+"""Something configured gets another name: whatever names it by that follows, in the caller's transaction.
 
 Channels, escalations and thresholds hold lists of names, as wsmon.yaml does, and the keys of open alerts are made of
 them. A channel that went on waiting for a name that nobody has any more would be told of nothing.
@@ -49,6 +49,12 @@ def follow_rotation(old: str, new: str) -> None:
     """Name a rotation by ``new`` in the steps of escalations."""
     if old != new:
         _steps(f"rotation:{old}", f"rotation:{new}")
+
+
+def follow_escalation(old: str, new: str) -> None:
+    """Alerts that climb it go on where they are."""
+    if old != new:
+        Alert.objects.filter(escalation=old, resolved_at=None).update(escalation=new)
 
 
 def _steps(old: str, new: str) -> None:

@@ -50,6 +50,10 @@ class EscalationAdmin(AsInFileAdmin):
         """When whom."""
         return "; ".join(f"{format_duration(step['after'])}: {', '.join(step['notify'])}" for step in row.steps)
 
+    def write(self, row: Escalation) -> None:
+        """Alerts climb it: they go on."""
+        planning.save(row)
+
     def exported(self, row: Escalation) -> Any:
         """As under ``escalations``."""
         return {row.slug: export_escalation(row)}

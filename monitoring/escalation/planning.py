@@ -125,13 +125,12 @@ class EscalationPlanner(Planner[EscalationSpec, Escalation]):
 
 
 def save(row: Rotation | Escalation) -> None:
-    """Write one; the escalations that name a rotation follow when it gets another name."""
-    old = None
-    if isinstance(row, Rotation):
-        old = Rotation.objects.filter(id=row.id).values_list("slug", flat=True).first()
+    """Write one; the escalations that name a rotation, and the alerts that climb an escalation, follow its name."""
+    follow = renaming.follow_rotation if isinstance(row, Rotation) else renaming.follow_escalation
+    old = type(row)._default_manager.filter(id=row.id).values_list("slug", flat=True).first()
     row.save()
     if old is not None:
-        renaming.follow_rotation(old, row.slug)
+        follow(old, row.slug)
 
 
 def _say(name: str, value: Any) -> str:

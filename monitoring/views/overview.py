@@ -17,7 +17,6 @@ from django.views.decorators.http import require_safe
 
 from monitoring import fragments, history, panels
 from monitoring import overview as read
-from monitoring.alerts import pressing
 from monitoring.context import Page
 from monitoring.models import Service
 from monitoring.overview import Filter, ServiceView
@@ -125,7 +124,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "answers": panels.answers(overall),
         "changes": panels.last_hour(),
         "ahead": panels.coming_up(),
-        **fragments.alerts_context(pressing()),
+        **fragments.alerts_context(),
     }
     return render(request, "monitoring/overview.html", context)
 

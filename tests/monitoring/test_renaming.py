@@ -210,7 +210,7 @@ class TestWhoIsTold:
         Escalation.objects.create(slug="usual", steps=steps)
         return root
 
-    def rename(self, client: Client, row: Channel | Rotation, slug: str, **settings: str) -> None:
+    def rename(self, client: Client, row: Channel | Rotation | Escalation, slug: str, **settings: str) -> None:
         url = f"/admin/monitoring/{row._meta.model_name}/{row.pk}/change/"
         assert client.post(url, {"slug": slug, **settings}).status_code == 302
         row.refresh_from_db()
@@ -252,6 +252,17 @@ class TestWhoIsTold:
         assert apply(tmp_path, wish) == ["~ rotation ops: renamed from team"]
         assert Escalation.objects.get().steps[1]["notify"] == ["rotation:ops", "chat", "mail"]
         assert apply(tmp_path, wish) == []
+
+    def test_an_alert_goes_on_climbing_where_it_is(self, tmp_path: Path, called: Client) -> None:
+        alert = alerts.raise_alert("error:shop", "error", "critical", "Our own fault")
+        Alert.objects.filter(id=alert.id).update(escalation="usual", step=1)
+        steps = "steps: [{notify: [chat]}, {after: 5m, notify: ['rotation:team']}]"
+        self.rename(called, Escalation.objects.get(), "nights", settings=steps)
+        assert Alert.objects.values_list("escalation", "step").get() == ("nights", 1)
+        notify = [{"notify": ["chat"]}, {"after": "5m", "notify": ["rotation:team"]}]
+        wish = {"escalations": {"always": {"steps": notify, "renamed_from": "nights"}}}
+        assert apply(tmp_path, wish) == ["~ escalation always: renamed from nights"]
+        assert Alert.objects.values_list("escalation", "step").get() == ("always", 1)
 
     def test_what_the_file_says_of_who_names_it_counts_besides(self, tmp_path: Path, called: Client) -> None:
         wish = {
