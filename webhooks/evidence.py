@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from datetime import datetime, timedelta
 
-from django.db.models import Sum
+from django.db.models import Q, Sum
 from django.urls import reverse
 from django.utils import timezone
 
@@ -34,17 +34,16 @@ def of_service(service_id: int, since: datetime) -> list[Evidence]:
     service = Service.objects.filter(id=service_id).first()
     if service is None:
         return []
-    sources = list(_sources(service))
-    now = timezone.now()
-    found = [_late(sources, since) or _flow(sources, since, now), _deliveries(service_id, since)]
-    return [piece for piece in found if piece is not None]
+    sources = _sources(service)
+    flow = _late(sources, since) or _flow(sources, since, timezone.now()) if sources else None
+    return [piece for piece in (flow, _deliveries(service_id, since)) if piece is not None]
 
 
 def _sources(service: Service) -> list[Source]:
     """Those that name it; without any, those of its vendor that name no service."""
-    rows = Source.objects.filter(archived_at=None).order_by("slug")
-    named = list(rows.filter(service=service))
-    return named or list(rows.filter(service=None, provider=service.provider))
+    whole = Q(service=service) | Q(service=None, provider=service.provider)
+    rows = list(Source.objects.filter(whole, archived_at=None).order_by("slug"))
+    return [row for row in rows if row.service_id == service.id] or rows
 
 
 def _late(sources: list[Source], since: datetime) -> Evidence | None:
@@ -99,12 +98,15 @@ def _flow(sources: list[Source], since: datetime, now: datetime) -> Evidence | N
 
 def _deliveries(service_id: int, since: datetime) -> Evidence | None:
     """What does not get through to it meanwhile: no word on whose fault it is, but on what it costs."""
+    destinations = list(Destination.objects.filter(service=service_id).values_list("id", flat=True))
+    if not destinations:
+        return None
     rows = DeliveryCount.objects.filter(
         level=EventCount.Level.MINUTE, start__gte=since.replace(second=0, microsecond=0),
-        destination_id__in=Destination.objects.filter(service=service_id).values("id"),
+        destination_id__in=destinations,
     )  # fmt: skip
     failed = rows.order_by().aggregate(number=Sum("failed"))["number"] or 0
-    waiting = Delivery.objects.filter(status__in=WAITING, destination__service=service_id).order_by()
+    waiting = Delivery.objects.filter(status__in=WAITING, destination__in=destinations).order_by()
     held = waiting.values("id")[:WAITING_COUNTED].count()
     words = [f"{held:,} wait"] * bool(held) + [f"{failed:,} failed"] * bool(failed)
     if not words:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import Error, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from monitoring.incidentmodels import Verdict
@@ -18,9 +18,14 @@ from monitoring.models import Incident, IncidentEntry
 
 logger = structlog.get_logger(__name__)
 
-EVERY = timedelta(seconds=10)
+EVERY, YOUNG = timedelta(seconds=10), timedelta(minutes=15)
+"""How often an incident is judged, while it is young."""
+LATER = timedelta(minutes=1)
+"""How often it is when it is older."""
 MOST = 40
-"""Incidents judged in one go, those judged longest ago first."""
+"""Incidents judged in one go for the first time, or for the last."""
+AGAIN = 4
+"""The same of those judged before, the longest ago first: however many are open, the machine has other work too."""
 _AFTERWARDS = timedelta(minutes=10)
 """An incident that closed is judged once more, unless that is long ago."""
 
@@ -28,7 +33,8 @@ _AFTERWARDS = timedelta(minutes=10)
 def rejudge(now: datetime | None = None) -> int:
     """Each second or so: judge the open incidents that are due again; how many. No HTTP."""
     moment = now or timezone.now()
-    due = list(_due(moment))
+    store.uninhibit_all(moment)
+    due = _due(moment)
     if not due:
         return 0
     reach = connectivity.reach(moment)
@@ -36,10 +42,18 @@ def rejudge(now: datetime | None = None) -> int:
 
 
 def _due(now: datetime) -> list[Incident]:
-    stale = Q(judged_at=None) | Q(judged_at__lte=now - EVERY) | Q(judged_at__gt=now + EVERY)
-    last = Q(closed_at__gt=now - _AFTERWARDS) & (Q(judged_at=None) | Q(judged_at__lt=F("closed_at")))
-    rows = Incident.objects.filter(Q(closed_at=None) & stale | last).select_related("service")
-    return list(rows.order_by(F("judged_at").asc(nulls_first=True), "id")[:MOST])
+    over = Q(closed_at__gt=now - _AFTERWARDS) & (Q(judged_at=None) | Q(judged_at__lt=F("closed_at")))
+    stale = Q(judged_at__lte=now - EVERY, opened_at__gt=now - YOUNG) | Q(judged_at__lte=now - LATER)
+    set_back = Q(judged_at__gt=now + EVERY)
+    return [
+        *_oldest(Q(closed_at=None, judged_at=None) | over, MOST),
+        *_oldest(Q(closed_at=None) & (stale | set_back), AGAIN),
+    ]
+
+
+def _oldest(wanted: Q, most: int) -> QuerySet[Incident]:
+    rows = Incident.objects.filter(wanted).select_related("service")
+    return rows.order_by(F("judged_at").asc(nulls_first=True), "id")[:most]
 
 
 def _judge_one(incident: Incident, reach: Reach, now: datetime) -> bool:

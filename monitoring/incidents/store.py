@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import Q
 
 from monitoring import alerts, maintenance, storable
 from monitoring.alerts import News
@@ -356,16 +357,38 @@ def _inhibited(incident: Incident, now: Now) -> str:
     return f"maintenance: {window.reason}"[:200] if window else ""
 
 
+_HELD = Q(inhibited_by__startswith="maintenance: ") | Q(inhibited_by__startswith=connectivity.KEY)
+"""Alerts of which we held people back; others have reasons of their own (notifications.inhibition)."""
+
+
+def uninhibit_all(now: datetime) -> int:
+    """Tell people after all of incidents, the reason not to being over; of how many. At most 500 in one go."""
+    held = Alert.objects.filter(_HELD, kind=KIND, resolved_at=None).order_by()
+    reasons = set(held.values_list("inhibited_by", flat=True).distinct())
+    if not reasons or not (doubtful := reasons - {connectivity.in_trouble()}):
+        return 0
+    ids = list(held.filter(inhibited_by__in=doubtful).values_list("incident_id", flat=True)[:500])
+    with transaction.atomic():
+        rows = Incident.objects.select_for_update(of=("self",), skip_locked=True).select_related("service")
+        return _uninhibit(list(rows.filter(id__in=ids, closed_at=None).order_by("id")), now)
+
+
 def uninhibit(incident: Incident, now: datetime) -> bool:
-    """Tell people after all, once the reason not to is over; whether that is so."""
-    alert = Alert.objects.filter(key=key_of(incident), resolved_at=None).exclude(inhibited_by="").first()
-    if alert is None or not alert.inhibited_by.startswith(("maintenance: ", connectivity.KEY)):
-        return False
-    reason = _inhibited(incident, Now(connectivity.in_trouble(), _windows(now)))
-    if reason == alert.inhibited_by:
-        return False
-    _tell([(incident, reason)])
-    return True
+    """Tell people after all, once the reason not to is over; whether that is so. Its row is locked."""
+    return bool(_uninhibit([incident], now))
+
+
+def _uninhibit(incidents: Sequence[Incident], now: datetime) -> int:
+    held = Alert.objects.filter(_HELD, key__in=[key_of(row) for row in incidents], resolved_at=None)
+    why = dict(held.values_list("key", "inhibited_by"))
+    if not why:
+        return 0
+    known = Now(connectivity.in_trouble(), _windows(now))
+    reasons = ((row, _inhibited(row, known)) for row in incidents if key_of(row) in why)
+    over = [(row, reason) for row, reason in reasons if reason != why[key_of(row)]]
+    if over:
+        _tell(over)
+    return len(over)
 
 
 def key_of(incident: Incident) -> str:

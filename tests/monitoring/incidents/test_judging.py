@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from monitoring import actions
-from monitoring.incidents import facts, judging, reads
+from monitoring.incidents import facts, judging, reads, store
 from monitoring.incidents.connectivity import Reach
 from monitoring.incidents.verdict import Evidence, Side
 from monitoring.models import Alert, Breaker, BreakerMinute, Incident, IncidentEntry, Service, VendorStatus
@@ -152,6 +154,12 @@ class TestWriting:
         Incident.objects.filter(id=incident.id).update(judged_at=now + timedelta(hours=1))
         assert judging.rejudge(now) == 1, "the clock went back"
 
+    def test_one_that_is_older_is_judged_each_minute(self) -> None:
+        incident, now = open_incident(), timezone.now()
+        Incident.objects.filter(id=incident.id).update(opened_at=now - judging.YOUNG)
+        times = (0, 10, 59, 60, 119, 120)
+        assert [judging.rejudge(now + timedelta(seconds=number)) for number in times] == [1, 0, 0, 1, 0, 1]
+
     def test_a_change_of_mind_enters_the_timeline_once(self) -> None:
         check = vendor()
         probe(check, "hhhccc")
@@ -186,6 +194,20 @@ class TestWriting:
         now = timezone.now()
         assert [judging.rejudge(now) for _ in range(4)] == [2, 2, 1, 0]
 
+    def test_of_those_judged_before_few_are_judged_in_one_go_and_new_ones_do_not_wait_for_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(judging, "AGAIN", 2)
+        for number in range(5):
+            open_incident(vendor(f"stripe-{number}").service)
+        now = timezone.now()
+        assert judging.rejudge(now) == 5
+        later = now + judging.EVERY
+        new = open_incident(vendor("twilio").service)
+        assert [judging.rejudge(later) for _ in range(4)] == [3, 2, 1, 0]
+        new.refresh_from_db()
+        assert new.judged_at == later
+
 
 class TestAfterMaintenance:
     def test_people_are_told_when_the_window_is_over_and_it_is_not(self) -> None:
@@ -201,6 +223,28 @@ class TestAfterMaintenance:
         judging.rejudge(now + timedelta(hours=1, seconds=1))
         alert.refresh_from_db()
         assert (alert.inhibited_by, alert.count) == ("", 2)
+
+    def test_however_many_there_are_and_whoever_looks_all_are_told_of_at_once_and_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for setting in ("MOST", "AGAIN"):
+            monkeypatch.setattr(judging, setting, 0)
+        now = timezone.now()
+        for number in range(12):
+            check = vendor(f"stripe-{number}")
+            actions.start_maintenance(
+                check.service, now - timedelta(hours=1), now + timedelta(hours=1), "moves", Actor.system("ops")
+            )
+            probe(check, "hcc")
+        held = Alert.objects.filter(kind="incident", inhibited_by="maintenance: moves")
+        assert store.uninhibit_all(now) == 0
+        assert held.count() == 12
+        with CaptureQueriesContext(connection) as captured:
+            judging.rejudge(now + timedelta(hours=1, seconds=1))
+        assert held.count() == 0
+        assert {row.count for row in Alert.objects.filter(kind="incident")} == {2}
+        assert len(captured) < 40
+        assert store.uninhibit_all(now + timedelta(hours=1, seconds=2)) == 0
 
     def test_what_somebody_else_holds_back_stays_so(self) -> None:
         probe(vendor(), "hcc")
