@@ -292,6 +292,7 @@ def test_pausing_and_resuming_in_place(open_page: OpenPage, twilio: Service) -> 
 def test_maintenance_is_planned_and_cancelled_in_place(open_page: OpenPage, twilio: Service) -> None:
     page = open_page(TWILIO)
     page.get_by_text("Start maintenance…").click()
+    expect(page.locator("#id_maintenance-reason")).to_be_focused()
     page.keyboard.type("number port")
     page.get_by_label("Repeats").select_option("weekly")
     page.get_by_role("button", name="Start maintenance", exact=True).click()
